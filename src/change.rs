@@ -1,0 +1,363 @@
+//! Requests about what is held in a set: to hold names in a stronger mode, to add names, to remove them.
+//!
+//! The same for a [`SetGuard`](crate::SetGuard) and for a level of a [`Session`](crate::Session): each gives a [`Seat`].
+
+use std::sync::Arc;
+
+use crate::acquire::{Patience, Target};
+use crate::core::mode::Mode;
+use crate::error::{AcquireError, HoldError, MembershipError, UpgradeError};
+use crate::name::LockName;
+use crate::owner::Owner;
+use crate::pending::{self, Decisions, Hold, Members, Refusal, Stage, Task, dispatch};
+use crate::request::{Membership, Names, SetRequest, Which};
+use crate::set::Set;
+use crate::set_hold::{Modes, NotHeld, SetHold, Upgrading, take_free};
+
+/// One owner before one set.
+#[derive(Debug)]
+pub struct Seat<'a> {
+    pub(crate) set: &'a Arc<Set>,
+    pub(crate) owner: &'a Owner,
+    pub(crate) hold: &'a mut Option<SetHold>,
+    /// Nothing that comes later in the order of locks is held.
+    pub(crate) last: bool,
+}
+
+/// Whoever has a seat. Not to be implemented elsewhere.
+pub trait Holder {
+    /// What the caller gets back when the change is made.
+    type Out;
+    /// Its seat.
+    fn seat(&mut self) -> Seat<'_>;
+    /// Ends the change.
+    fn done(self) -> Self::Out;
+}
+
+impl Seat<'_> {
+    fn owner_name(&self) -> Arc<str> {
+        Arc::clone(self.owner.name_arc())
+    }
+
+    /// Gives back all but these names.
+    pub(crate) fn keep(self, names: &Names) -> Result<(), HoldError> {
+        self.narrow(|hold, owner, decisions| hold.keep(names, owner, decisions), names)
+    }
+
+    /// Gives these names back.
+    pub(crate) fn release(self, names: &Names) -> Result<(), HoldError> {
+        self.narrow(|hold, owner, decisions| hold.release(names, owner, decisions), names)
+    }
+
+    fn narrow(
+        self,
+        change: impl FnOnce(
+            SetHold,
+            &Owner,
+            &mut Decisions,
+        ) -> Result<Option<SetHold>, (SetHold, NotHeld)>,
+        names: &Names,
+    ) -> Result<(), HoldError> {
+        let Some(hold) = self.hold.take() else { return self.nothing_held(names) };
+        let mut decisions = Vec::new();
+        let result = match change(hold, self.owner, &mut decisions) {
+            Ok(rest) => {
+                *self.hold = rest;
+                Ok(())
+            }
+            Err((hold, NotHeld(lock))) => {
+                *self.hold = Some(hold);
+                Err(HoldError::NotHeld { owner: self.owner_name(), lock })
+            }
+        };
+        dispatch(decisions);
+        result
+    }
+
+    /// Goes on with these names in `Shared`.
+    pub(crate) fn downgrade(self, names: &Names) -> Result<(), HoldError> {
+        let Some(hold) = self.hold.as_mut() else { return self.nothing_held(names) };
+        let mut decisions = Vec::new();
+        let result = hold.downgrade(names, self.owner, &mut decisions);
+        dispatch(decisions);
+        result.map_err(|NotHeld(lock)| HoldError::NotHeld { owner: self.owner_name(), lock })
+    }
+
+    /// Nothing can be done with names that are not held, unless there are none.
+    fn nothing_held(&self, names: &Names) -> Result<(), HoldError> {
+        let lock = match &names.0 {
+            Which::All => self.set.top().name().clone(),
+            Which::These(names) => match names.first() {
+                None => return Ok(()),
+                Some(name) => self.set.full_name(name),
+            },
+        };
+        Err(HoldError::NotHeld { owner: self.owner_name(), lock })
+    }
+}
+
+/// A request to hold names of a set exclusively that are held shared.
+#[derive(Debug)]
+pub struct UpgradeNames<H> {
+    holder: Option<Result<H, UpgradeError>>,
+    names: Names,
+    before: Option<Modes>,
+    member: Option<usize>,
+}
+
+impl<H: Holder> UpgradeNames<H> {
+    pub(crate) fn new(holder: Result<H, UpgradeError>, names: Names) -> Self {
+        Self { holder: Some(holder), names, before: None, member: None }
+    }
+
+    fn refuse_stuck(seat: &Seat<'_>, upgrading: Upgrading, waits: Patience) -> UpgradeError {
+        let Upgrading::Stuck { lock, held, to } = upgrading else {
+            unreachable!("only what is stuck is refused")
+        };
+        let (owner, name) = (seat.owner_name(), lock.name().clone());
+        match waits {
+            Patience::Tries => AcquireError::WouldBlock { owner, lock: name, wanted: to }.into(),
+            Patience::Waits => {
+                let blockers = pending::conflicting_holders(seat.owner, &lock, to);
+                UpgradeError::WouldDeadlock { owner, lock: name, held, wanted: to, blockers }
+            }
+        }
+    }
+
+    fn restore(seat: &mut Seat<'_>, before: &Modes) {
+        let mut decisions = Vec::new();
+        if let Some(hold) = seat.hold.as_mut() {
+            hold.restore(before, seat.owner, &mut decisions);
+        }
+        dispatch(decisions);
+    }
+}
+
+impl<H: Holder> Target for UpgradeNames<H> {
+    type Granted = H::Out;
+    type Error = UpgradeError;
+
+    fn prepare(&mut self, waits: Patience) -> Result<Option<Task>, UpgradeError> {
+        let mut holder = self.holder.take().expect("prepared once")?;
+        let mut seat = holder.seat();
+        let Some(hold) = seat.hold.as_mut() else {
+            seat.nothing_held(&self.names)?;
+            self.holder = Some(Ok(holder));
+            return Ok(None);
+        };
+        let before = hold.modes();
+        let upgrading =
+            hold.upgrade(&self.names, seat.last, seat.owner).map_err(|NotHeld(lock)| {
+                HoldError::NotHeld { owner: Arc::clone(seat.owner.name_arc()), lock }
+            })?;
+        let task = match upgrading {
+            Upgrading::Done => None,
+            Upgrading::Blocked { member, to } => {
+                self.member = member;
+                Some(Task::Convert(hold.conversion(member, to, seat.owner)))
+            }
+            stuck @ Upgrading::Stuck { .. } => {
+                let error = Self::refuse_stuck(&seat, stuck, waits);
+                Self::restore(&mut seat, &before);
+                return Err(error);
+            }
+        };
+        self.before = Some(before);
+        self.holder = Some(Ok(holder));
+        Ok(task)
+    }
+
+    fn granted(self, task: Option<Task>) -> Result<H::Out, UpgradeError> {
+        let mut holder = self.holder.expect("prepared")?;
+        if let (Some(Task::Convert(conversion)), Some(hold)) = (task, holder.seat().hold.as_mut()) {
+            hold.converted(self.member, conversion.to);
+        }
+        Ok(holder.done())
+    }
+
+    fn refused(self, _: Task, refusal: Refusal) -> UpgradeError {
+        if let (Some(Ok(mut holder)), Some(before)) = (self.holder, &self.before) {
+            Self::restore(&mut holder.seat(), before);
+        }
+        refusal.into()
+    }
+}
+
+/// A request to add names to a set, or to remove some.
+#[derive(Debug)]
+pub struct ChangeMembers<H> {
+    holder: Option<Result<H, MembershipError>>,
+    names: Names,
+    change: Change,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Add,
+    /// Added held exclusively, before anybody else can see them.
+    AddHeld,
+    Remove,
+}
+
+impl<H: Holder> ChangeMembers<H> {
+    pub(crate) fn new(holder: Result<H, MembershipError>, names: Names, change: Change) -> Self {
+        Self { holder: Some(holder), names, change }
+    }
+}
+
+impl<H: Holder> Target for ChangeMembers<H> {
+    type Granted = H::Out;
+    type Error = MembershipError;
+
+    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, MembershipError> {
+        let mut holder = self.holder.take().expect("prepared once")?;
+        let seat = holder.seat();
+        if seat.set.membership() != Membership::Listed {
+            return Err(MembershipError::NotModifiable {
+                owner: seat.owner_name(),
+                set: Arc::clone(seat.set.name()),
+                membership: seat.set.membership(),
+            });
+        }
+        let task = match self.change {
+            Change::Add | Change::AddHeld => seat.prepare_add(&self.names),
+            Change::Remove => seat.prepare_remove(&self.names),
+        }?;
+        self.holder = Some(Ok(holder));
+        Ok(task)
+    }
+
+    fn granted(self, task: Option<Task>) -> Result<H::Out, MembershipError> {
+        let mut holder = self.holder.expect("prepared")?;
+        let mut decisions = Vec::new();
+        let result = {
+            let mut seat = holder.seat();
+            seat.sit_down(task);
+            match self.change {
+                Change::Add => seat.add(&self.names, false, &mut decisions),
+                Change::AddHeld => seat.add(&self.names, true, &mut decisions),
+                Change::Remove => {
+                    seat.remove(&self.names, &mut decisions);
+                    Ok(())
+                }
+            }
+            .map(|()| seat.stand_up(&mut decisions))
+        };
+        dispatch(decisions);
+        result.map(|()| holder.done())
+    }
+
+    fn refused(self, _: Task, refusal: Refusal) -> MembershipError {
+        AcquireError::from(refusal).into()
+    }
+}
+
+/// The names that a change of members speaks of.
+fn these<'n>(names: &'n Names, all: &'n mut Vec<Arc<str>>, set: &Set) -> &'n [Arc<str>] {
+    match &names.0 {
+        Which::These(names) => names,
+        Which::All => {
+            *all = set.names();
+            all
+        }
+    }
+}
+
+impl Seat<'_> {
+    /// Adding takes the set-lock in `IntentExclusive`, so it waits for whoever holds all of the set.
+    fn prepare_add(&self, names: &Names) -> Result<Option<Task>, MembershipError> {
+        let mut all = Vec::new();
+        let exists = these(names, &mut all, self.set).iter().find(|n| self.set.contains(n));
+        if let Some(name) = exists {
+            let lock = self.set.full_name(name);
+            return Err(MembershipError::AlreadyExists { owner: self.owner_name(), lock });
+        }
+        let Some(hold) = self.hold.as_ref() else {
+            let top = Some((Arc::clone(self.set.top()), Mode::IntentExclusive));
+            let members = Members::Exactly(Vec::new());
+            let stage = Stage { top, members, mode: Mode::Exclusive, directory: None };
+            return Ok(Some(Task::take(self.owner, vec![stage])));
+        };
+        if hold.top_mode().covers(Mode::IntentExclusive) {
+            return Ok(None);
+        }
+        // Waiting for a stronger set-lock while names below it are held could deadlock.
+        Err(self.held_otherwise(self.set.top().name().clone()))
+    }
+
+    fn add(
+        &mut self,
+        names: &Names,
+        held: bool,
+        decisions: &mut Decisions,
+    ) -> Result<(), MembershipError> {
+        let mut all = Vec::new();
+        let mut added: Vec<Hold> = Vec::new();
+        let covered = self.hold.as_ref().is_some_and(|h| h.top_mode() == Mode::Exclusive);
+        let result = self.set.add(these(names, &mut all, self.set), |lock| {
+            if held && !covered {
+                added.push(take_free(lock, Mode::Exclusive, self.owner));
+            }
+        });
+        if let Some(hold) = self.hold.as_mut() {
+            hold.adopt(added);
+        }
+        result.map_err(|lock| {
+            // Somebody else added it since the request began.
+            self.stand_up(decisions);
+            MembershipError::AlreadyExists { owner: self.owner_name(), lock }
+        })
+    }
+
+    /// Removing takes the names exclusively, all of them before the first is deleted.
+    fn prepare_remove(&self, names: &Names) -> Result<Option<Task>, MembershipError> {
+        let mut all = Vec::new();
+        let names = these(names, &mut all, self.set);
+        if let Some(name) = names.iter().find(|name| !self.set.contains(name)) {
+            return Err(self.not_found(self.set.full_name(name)));
+        }
+        let Some(hold) = self.hold.as_ref() else {
+            let request = SetRequest { mode: Mode::Exclusive, names: names.into(), at_least: None };
+            let stage = self.set.stage(&request).map_err(|lock| self.not_found(lock))?;
+            return Ok(stage.map(|stage| Task::take(self.owner, vec![stage])));
+        };
+        let other = names.iter().find(|name| hold.mode_of(name) != Some(Mode::Exclusive));
+        other.map_or(Ok(None), |name| Err(self.held_otherwise(self.set.full_name(name))))
+    }
+
+    fn remove(&mut self, names: &Names, decisions: &mut Decisions) {
+        let mut all = Vec::new();
+        for name in these(names, &mut all, self.set) {
+            let taken = self.hold.as_mut().and_then(|hold| hold.take_out(name, self.owner));
+            if let Some(hold) = taken {
+                self.set.forget(name);
+                hold.delete(self.owner, decisions);
+            }
+        }
+    }
+
+    /// Takes in what was acquired.
+    pub(crate) fn sit_down(&mut self, task: Option<Task>) {
+        if let Some(Task::Take(taking)) = task {
+            let had = taking.into_had().pop().unwrap_or_default();
+            *self.hold = SetHold::new(self.set, had);
+        }
+    }
+
+    /// Leaves, if nothing but an intention is left of the set.
+    pub(crate) fn stand_up(&mut self, decisions: &mut Decisions) {
+        if let Some(hold) = self.hold.take_if(|hold| hold.is_void()) {
+            hold.release_all(self.owner, decisions);
+        }
+    }
+
+    fn not_found(&self, lock: LockName) -> MembershipError {
+        let wanted = Mode::Exclusive;
+        AcquireError::NotFound { owner: self.owner_name(), lock, wanted }.into()
+    }
+
+    fn held_otherwise(&self, lock: LockName) -> MembershipError {
+        let (held, mode) = self.hold.as_ref().expect("asked while something is held").witness();
+        MembershipError::HeldOtherwise { owner: self.owner_name(), lock, held, mode }
+    }
+}

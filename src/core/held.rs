@@ -1,0 +1,190 @@
+//! Who holds a lock, packed into one word.
+
+use std::fmt;
+
+use super::mode::Mode;
+
+/// The state of a lock as a value; the atomic of a lock holds one of these.
+///
+/// | bits | what |
+/// |---|---|
+/// | 0..19 | owners in `IntentShared` |
+/// | 19..38 | owners in `IntentExclusive` |
+/// | 38..57 | owners in `Shared` |
+/// | 57 | held in `SharedIntentExclusive` |
+/// | 58 | held in `Exclusive` |
+/// | 61 | `ABANDONED`: the last exclusive owner ended without releasing it, and no later one was told |
+/// | 62 | `DELETED` |
+/// | 63 | `QUEUED`: somebody waits; every transition goes through the queue |
+///
+/// Invariant: the modes counted admit one another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Held(u64);
+
+const COUNT_BITS: u32 = 19;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+const ABANDONED: u64 = 1 << 61;
+const DELETED: u64 = 1 << 62;
+const QUEUED: u64 = 1 << 63;
+/// What keeps a newcomer from the fast path.
+const CLOSED: u64 = QUEUED | DELETED;
+
+/// One owner in `mode`.
+const fn one(mode: Mode) -> u64 {
+    match mode {
+        Mode::IntentShared => 1,
+        Mode::IntentExclusive => 1 << COUNT_BITS,
+        Mode::Shared => 1 << (2 * COUNT_BITS),
+        Mode::SharedIntentExclusive => 1 << 57,
+        Mode::Exclusive => 1 << 58,
+    }
+}
+
+/// All owners in `mode`.
+const fn all(mode: Mode) -> u64 {
+    match mode {
+        Mode::IntentShared | Mode::IntentExclusive | Mode::Shared => COUNT_MASK * one(mode),
+        Mode::SharedIntentExclusive | Mode::Exclusive => one(mode),
+    }
+}
+
+/// The bits of every mode that `mode` does not admit.
+const fn conflicts(mode: Mode) -> u64 {
+    let mut bits = 0;
+    let mut i = 0;
+    while i < Mode::ALL.len() {
+        if !mode.admits(Mode::ALL[i]) {
+            bits |= all(Mode::ALL[i]);
+        }
+        i += 1;
+    }
+    bits
+}
+
+impl Held {
+    /// Nobody holds it, nobody waits.
+    pub(crate) const FREE: Self = Self(0);
+    pub(crate) const QUEUED: Self = Self(QUEUED);
+    pub(crate) const DELETED: Self = Self(DELETED);
+    pub(crate) const ABANDONED: Self = Self(ABANDONED);
+    /// As many owners as can share a lock in one mode; the next one waits.
+    pub(crate) const SHARERS_MAX: u64 = COUNT_MASK;
+
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// What to add to the word for one more owner in `mode`, and to subtract when it leaves.
+    pub(crate) const fn unit(mode: Mode) -> u64 {
+        one(mode)
+    }
+
+    /// Tells whether `count` more owners can hold the lock in `mode`, whoever waits.
+    pub(crate) const fn admits(self, mode: Mode, count: u64) -> bool {
+        self.0 & conflicts(mode) == 0
+            && (!mode.admits(mode) || self.count(mode) + count <= Self::SHARERS_MAX)
+    }
+
+    /// Tells whether a newcomer can hold the lock in `mode` at once: it is admitted and nobody waits.
+    pub(crate) const fn admits_newcomer(self, mode: Mode) -> bool {
+        self.0 & CLOSED == 0 && self.admits(mode, 1)
+    }
+
+    pub(crate) const fn with(self, mode: Mode, count: u64) -> Self {
+        Self(self.0 + count * one(mode))
+    }
+
+    pub(crate) const fn without(self, mode: Mode) -> Self {
+        Self(self.0 - one(mode))
+    }
+
+    pub(crate) const fn is(self, flag: Self) -> bool {
+        self.0 & flag.0 == flag.0
+    }
+
+    pub(crate) const fn is_free(self) -> bool {
+        self.holders() == 0
+    }
+
+    /// Owners in `mode`.
+    pub(crate) const fn count(self, mode: Mode) -> u64 {
+        (self.0 & all(mode)) / one(mode)
+    }
+
+    /// Owners in any mode.
+    pub(crate) const fn holders(self) -> u64 {
+        let mut sum = 0;
+        let mut i = 0;
+        while i < Mode::ALL.len() {
+            sum += self.count(Mode::ALL[i]);
+            i += 1;
+        }
+        sum
+    }
+
+    /// The strongest mode in which somebody holds the lock.
+    pub(crate) fn mode(self) -> Option<Mode> {
+        Mode::ALL.into_iter().rev().find(|&mode| self.count(mode) > 0)
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut set = f.debug_set();
+        for mode in Mode::ALL.into_iter().filter(|&mode| self.count(mode) > 0) {
+            set.entry(&format_args!("{mode} x {}", self.count(mode)));
+        }
+        for (flag, name) in [(QUEUED, "queued"), (DELETED, "deleted"), (ABANDONED, "abandoned")] {
+            if self.0 & flag != 0 {
+                set.entry(&format_args!("{name}"));
+            }
+        }
+        set.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_admits_a_mode_exactly_if_every_mode_in_it_does() {
+        for mode in Mode::ALL {
+            for other in Mode::ALL {
+                let held = Held::FREE.with(other, 1);
+                assert_eq!(held.admits(mode, 1), mode.admits(other), "{mode} beside {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_came_with_a_mode_goes_without_it() {
+        for mode in Mode::ALL {
+            let held = Held::FREE.with(mode, 1);
+            assert_eq!((held.count(mode), held.holders(), held.mode()), (1, 1, Some(mode)));
+            assert_eq!(held.without(mode), Held::FREE);
+        }
+    }
+
+    #[test]
+    fn a_full_count_keeps_the_next_sharer_waiting_and_never_spills() {
+        for mode in Mode::ALL.into_iter().filter(|m| m.admits(*m)) {
+            let full = Held::FREE.with(mode, Held::SHARERS_MAX);
+            assert!(!full.admits(mode, 1));
+            assert_eq!((full.holders(), full.mode()), (Held::SHARERS_MAX, Some(mode)));
+            assert!(full.without(mode).admits(mode, 1));
+        }
+    }
+
+    #[test]
+    fn nobody_enters_past_a_queue_or_a_deletion() {
+        for flag in [Held::QUEUED, Held::DELETED] {
+            assert!(Mode::ALL.iter().all(|&mode| !flag.admits_newcomer(mode)));
+        }
+        assert!(Held::ABANDONED.admits_newcomer(Mode::Exclusive));
+    }
+}

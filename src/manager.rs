@@ -1,0 +1,269 @@
+//! A hierarchy of lock sets: its levels, its root, and the sessions in it.
+
+use std::sync::Arc;
+
+use crate::error::{AcquireError, BuildError};
+use crate::level::{Level, LevelId, LevelRequest};
+use crate::owner::Owner;
+use crate::plan::{Hierarchy, Plan};
+use crate::request::Membership;
+use crate::session::Session;
+use crate::set::Set;
+
+/// The locks of a program, in levels. Cheap to clone: clones are the same manager.
+///
+/// Owners take locks by [`session`](Self::session), in increasing order of levels and, within a level, in byte order of names:
+/// so no two can wait for each other.
+///
+/// # Examples
+/// ```
+/// use tierlock::{Level, LevelId, LockManager};
+///
+/// let (tenant, volume) = (LevelId::new(0, "tenant"), LevelId::new(1, "volume"));
+/// let manager = LockManager::builder()
+///     .level(&tenant, ["acme", "umbrella"])
+///     .on_demand_level(&volume)
+///     .build()?;
+/// let mut job = manager.session("job-17");
+/// job.acquire(tenant.shared("acme")).wait()?;
+/// job.acquire(volume.exclusive("vol-1")).wait()?;
+/// # Ok::<(), tierlock::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LockManager {
+    hierarchy: Arc<Hierarchy>,
+}
+
+impl LockManager {
+    /// Begins to describe a manager.
+    ///
+    /// # Examples
+    /// ```
+    /// let manager = tierlock::LockManager::builder().build()?;
+    /// # Ok::<(), tierlock::BuildError>(())
+    /// ```
+    pub fn builder() -> LockManagerBuilder {
+        LockManagerBuilder::default()
+    }
+
+    /// Opens a session for a new owner called `name`.
+    ///
+    /// # Examples
+    /// ```
+    /// # let manager = tierlock::LockManager::builder().build()?;
+    /// let job = manager.session("job-17");
+    /// # Ok::<(), tierlock::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn session(&self, name: impl Into<Arc<str>>) -> Session {
+        self.session_of(Owner::new(name))
+    }
+
+    /// Opens a session for an owner of yours, which may hold other locks besides. Two sessions of one owner share its right
+    /// to hold a lock once.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::Owner;
+    /// # let manager = tierlock::LockManager::builder().build()?;
+    /// let job = manager.session_of(Owner::new("job-17"));
+    /// # Ok::<(), tierlock::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn session_of(&self, owner: Owner) -> Session {
+        Session::new(&self.hierarchy, owner)
+    }
+
+    /// Prepares a request over several levels, in increasing order, to be used often.
+    ///
+    /// # Errors
+    /// [`UnknownLevel`](AcquireError::UnknownLevel), [`OutOfOrder`](AcquireError::OutOfOrder),
+    /// [`NotFound`](AcquireError::NotFound).
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::{ALL, Level, ganeti::{self, Level::*}};
+    ///
+    /// let manager = ganeti::manager(["web1"], [""; 0], ["n1"], [""; 0]).build()?;
+    /// let plan = manager.plan([Cluster.shared("BGL"), Node.shared(ALL)])?;
+    /// manager.session("job-17").acquire(&plan).wait()?;
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn plan(
+        &self,
+        requests: impl IntoIterator<Item = LevelRequest>,
+    ) -> Result<Plan, AcquireError> {
+        Plan::new(&self.hierarchy, requests.into_iter().collect())
+    }
+
+    /// The level of this name, for those known at run time.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::{Level, LevelId, LockManager};
+    ///
+    /// let manager = LockManager::builder().level(LevelId::new(0, "node"), ["n1"]).build()?;
+    /// assert_eq!(manager.level("node").map(|level| level.rank()), Some(0));
+    /// # Ok::<(), tierlock::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn level(&self, name: &str) -> Option<LevelId> {
+        let rank = self.hierarchy.sets.iter().position(|set| set.name().as_ref() == name)?;
+        Some(LevelId::new(rank, Arc::clone(self.hierarchy.sets[rank].name())))
+    }
+
+    /// The names that are at a level now, in byte order; none, if there is no such level.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::{LevelId, LockManager};
+    ///
+    /// let node = LevelId::new(0, "node");
+    /// let manager = LockManager::builder().level(&node, ["n2", "n1"]).build()?;
+    /// assert_eq!(manager.names(&node), ["n1".into(), "n2".into()]);
+    /// # Ok::<(), tierlock::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn names(&self, level: impl Level) -> Vec<Arc<str>> {
+        self.hierarchy.level(&level).map_or_else(Vec::new, |(_, set)| set.names())
+    }
+}
+
+/// A manager being described: levels in any order, each by one call.
+///
+/// # Examples
+/// ```
+/// use tierlock::{LevelId, LockManager};
+///
+/// let (cluster, node) = (LevelId::new(0, "cluster"), LevelId::new(1, "node"));
+/// let manager = LockManager::builder()
+///     .fixed_level(&cluster, ["BIG"])
+///     .root("BIG")
+///     .level(&node, ["n1", "n2"])
+///     .build()?;
+/// # Ok::<(), tierlock::BuildError>(())
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "a manager is made by `build()`"]
+pub struct LockManagerBuilder {
+    levels: Vec<Described>,
+    root: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Described {
+    rank: usize,
+    name: Arc<str>,
+    membership: Membership,
+    names: Vec<Arc<str>>,
+}
+
+impl LockManagerBuilder {
+    /// A level of these names, to which others may be added and from which they may be removed.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{LevelId, LockManager};
+    /// let builder = LockManager::builder().level(LevelId::new(0, "node"), ["n1", "n2"]);
+    /// ```
+    pub fn level<N: Into<Arc<str>>>(
+        self,
+        level: impl Level,
+        names: impl IntoIterator<Item = N>,
+    ) -> Self {
+        self.describe(&level, Membership::Listed, names.into_iter().map(Into::into).collect())
+    }
+
+    /// A level of these names and no others.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{LevelId, LockManager};
+    /// let builder = LockManager::builder().fixed_level(LevelId::new(0, "cluster"), ["BIG"]);
+    /// ```
+    pub fn fixed_level<N: Into<Arc<str>>>(
+        self,
+        level: impl Level,
+        names: impl IntoIterator<Item = N>,
+    ) -> Self {
+        self.describe(&level, Membership::Fixed, names.into_iter().map(Into::into).collect())
+    }
+
+    /// A level where any name is there when it is asked for, and gone when nobody needs it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{LevelId, LockManager};
+    /// let builder = LockManager::builder().on_demand_level(LevelId::new(0, "path"));
+    /// ```
+    pub fn on_demand_level(self, level: impl Level) -> Self {
+        self.describe(&level, Membership::OnDemand, Vec::new())
+    }
+
+    /// The lock of the first level that every session holds, in any mode, before anything else and until the end.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{LevelId, LockManager};
+    /// let builder = LockManager::builder().fixed_level(LevelId::new(0, "cluster"), ["BIG"]).root("BIG");
+    /// ```
+    pub fn root(self, name: impl Into<Arc<str>>) -> Self {
+        Self { root: Some(name.into()), ..self }
+    }
+
+    /// Makes the manager.
+    ///
+    /// # Errors
+    /// [`DuplicateLevel`](BuildError::DuplicateLevel), [`MissingRank`](BuildError::MissingRank),
+    /// [`DuplicateName`](BuildError::DuplicateName), [`NoRoot`](BuildError::NoRoot).
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{BuildError, LevelId, LockManager};
+    /// let error = LockManager::builder().on_demand_level(LevelId::new(1, "path")).build().unwrap_err();
+    /// assert_eq!(error, BuildError::MissingRank { rank: 0 });
+    /// ```
+    pub fn build(mut self) -> Result<LockManager, BuildError> {
+        self.levels.sort_by_key(|level| level.rank);
+        self.check_ranks()?;
+        let root = self.root;
+        let make =
+            |level: Described| Set::new(level.name, level.membership, level.names).map(Arc::new);
+        let sets = self.levels.into_iter().map(make).collect::<Result<Vec<_>, _>>()?;
+        if let Some(root) = &root
+            && !sets.first().is_some_and(|set| set.contains(root))
+        {
+            let level: Arc<str> = sets.first().map_or("".into(), |set| Arc::clone(set.name()));
+            let root = crate::name::LockName::within(&level, Arc::clone(root));
+            return Err(BuildError::NoRoot { root });
+        }
+        Ok(LockManager { hierarchy: Arc::new(Hierarchy { sets, root }) })
+    }
+
+    fn check_ranks(&self) -> Result<(), BuildError> {
+        for (rank, level) in self.levels.iter().enumerate() {
+            let twin = self.levels[..rank]
+                .iter()
+                .any(|other| other.rank == level.rank || other.name == level.name);
+            if twin {
+                let (level, rank) = (Arc::clone(&level.name), level.rank);
+                return Err(BuildError::DuplicateLevel { level, rank });
+            }
+            if level.rank != rank {
+                return Err(BuildError::MissingRank { rank });
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(
+        mut self,
+        level: &impl Level,
+        membership: Membership,
+        names: Vec<Arc<str>>,
+    ) -> Self {
+        let name = level.name().into();
+        self.levels.push(Described { rank: level.rank(), name, membership, names });
+        self
+    }
+}

@@ -1,0 +1,354 @@
+//! One lock: the word, the queue beside it, and the hand-off between them.
+//!
+//! A free or compatible lock is taken by one compare-exchange and given back by one subtraction. Once somebody waits, `QUEUED`
+//! keeps newcomers out of the word, and every transition ends in [`settle`](Lock::settle) under the queue's mutex. Wakes nobody:
+//! whom a transition lets go, or fails, is returned, to be told after the mutex is free.
+
+use std::panic::RefUnwindSafe;
+use std::sync::Arc;
+
+use crate::core::held::Held;
+use crate::core::mode::Mode;
+use crate::core::queue::{Deadlock, Priority, Queue, Ticket};
+use crate::name::LockName;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// A named lock. `W` is what waits in its queue.
+#[derive(Debug)]
+pub(crate) struct Lock<W> {
+    word: AtomicU64,
+    /// There only while it has something to say, so that a lock at rest is small.
+    slow: Mutex<Option<Box<Slow<W>>>>,
+    name: LockName,
+}
+
+#[derive(Debug)]
+struct Slow<W> {
+    queue: Queue<W>,
+    /// The owner that ended without releasing, while the word says `ABANDONED`.
+    abandoned_by: Option<Arc<str>>,
+}
+
+/// No caller's code runs in the middle of a transition, so no panic of theirs is seen half way.
+impl<W> RefUnwindSafe for Lock<W> {}
+
+/// What a transition decided about a waiter.
+#[derive(Debug)]
+pub(crate) struct Decided<W> {
+    pub(crate) ticket: Ticket,
+    pub(crate) waiter: W,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Granted,
+    Deleted,
+}
+
+/// What became of an attempt that does not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tried {
+    Taken,
+    Blocked,
+    Deleted,
+}
+
+/// What became of a request that may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Enqueued {
+    Granted,
+    Pending(Ticket),
+    Deleted,
+}
+
+/// What became of a withdrawal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    Withdrawn,
+    /// Too late: the lock is the waiter's.
+    Granted,
+    /// Too late: the lock is gone.
+    Deleted,
+}
+
+impl<W> Lock<W> {
+    pub(crate) fn new(name: LockName) -> Self {
+        Self { word: AtomicU64::new(Held::FREE.bits()), slow: Mutex::new(None), name }
+    }
+
+    pub(crate) fn name(&self) -> &LockName {
+        &self.name
+    }
+
+    /// Who holds it at this moment.
+    pub(crate) fn held(&self) -> Held {
+        Held::from_bits(self.word.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.held().is(Held::DELETED)
+    }
+
+    /// Takes the lock if that needs no waiting and overtakes nobody.
+    pub(crate) fn try_take(&self, mode: Mode, priority: Priority) -> Tried {
+        let mut held = Held::from_bits(self.word.load(Ordering::Relaxed));
+        while held.admits_newcomer(mode) {
+            match self.exchange(held, held.with(mode, 1)) {
+                Ok(()) => return Tried::Taken,
+                Err(now) => held = now,
+            }
+        }
+        if held.is(Held::DELETED) {
+            Tried::Deleted
+        } else if held.is(Held::QUEUED) && held.admits(mode, 1) {
+            self.try_pass(mode, priority)
+        } else {
+            Tried::Blocked
+        }
+    }
+
+    /// Goes past a queue that is less urgent, if what is held admits it.
+    #[cold]
+    fn try_pass(&self, mode: Mode, priority: Priority) -> Tried {
+        let slow = self.slow.lock();
+        if slow.as_ref().is_some_and(|slow| !slow.queue.yields_to(priority)) {
+            return Tried::Blocked;
+        }
+        loop {
+            let held = self.held();
+            if held.is(Held::DELETED) {
+                return Tried::Deleted;
+            }
+            if !held.admits(mode, 1) {
+                return Tried::Blocked;
+            }
+            if self.exchange(held, held.with(mode, 1)).is_ok() {
+                return Tried::Taken;
+            }
+        }
+    }
+
+    /// Asks for the lock, waiting in the queue if it must.
+    pub(crate) fn enqueue(
+        &self,
+        mode: Mode,
+        priority: Priority,
+        waiter: W,
+        decided: &mut Vec<Decided<W>>,
+    ) -> Enqueued {
+        let push = |queue: &mut Queue<W>| Ok(queue.push(mode, priority, waiter));
+        match self.join_queue(push, decided) {
+            Ok(enqueued) => enqueued,
+            Err(Deadlock) => unreachable!("only conversions wait for one another"),
+        }
+    }
+
+    /// Asks for a stronger mode of a lock held in `from`, waiting before everybody else if it must.
+    ///
+    /// # Errors
+    /// [`Deadlock`] if it and another pending conversion would wait for each other.
+    pub(crate) fn enqueue_conversion(
+        &self,
+        from: Mode,
+        to: Mode,
+        priority: Priority,
+        waiter: W,
+        decided: &mut Vec<Decided<W>>,
+    ) -> Result<Enqueued, Deadlock> {
+        self.join_queue(|queue| queue.push_conversion(from, to, priority, waiter), decided)
+    }
+
+    fn join_queue(
+        &self,
+        push: impl FnOnce(&mut Queue<W>) -> Result<Ticket, Deadlock>,
+        decided: &mut Vec<Decided<W>>,
+    ) -> Result<Enqueued, Deadlock> {
+        let mut slow = self.slow.lock();
+        if self.is_deleted() {
+            return Ok(Enqueued::Deleted);
+        }
+        // From here on the fast path is closed, and whoever leaves by it comes to the mutex afterwards.
+        self.word.fetch_or(Held::QUEUED.bits(), Ordering::AcqRel);
+        let result = push(&mut slow.get_or_insert_with(Slow::new).queue);
+        let first = decided.len();
+        self.settle(&mut slow, decided);
+        let ticket = result?;
+        let own = decided[first..].iter().position(|d| d.ticket == ticket);
+        Ok(match own {
+            Some(at) => {
+                decided.remove(first + at);
+                Enqueued::Granted
+            }
+            None => Enqueued::Pending(ticket),
+        })
+    }
+
+    /// Gives back one hold in `mode`.
+    pub(crate) fn release(&self, mode: Mode, decided: &mut Vec<Decided<W>>) {
+        let before = self.word.fetch_sub(Held::unit(mode), Ordering::AcqRel);
+        debug_assert!(Held::from_bits(before).count(mode) > 0, "{} was not held {mode}", self.name);
+        if Held::from_bits(before).is(Held::QUEUED) {
+            self.settle(&mut self.slow.lock(), decided);
+        }
+    }
+
+    /// Takes a stronger mode at once, if the other holders admit it.
+    pub(crate) fn try_convert(&self, from: Mode, to: Mode) -> bool {
+        let mut held = self.held();
+        loop {
+            let others = held.without(from);
+            if !others.admits(to, 1) {
+                return false;
+            }
+            match self.exchange(held, others.with(to, 1)) {
+                Ok(()) => return true,
+                Err(now) => held = now,
+            }
+        }
+    }
+
+    /// Keeps the lock in a weaker mode.
+    ///
+    /// From exclusive to shared, the shared group of the front priority goes along, even past exclusive requests that came
+    /// before it: they could not run beside this holder anyway.
+    pub(crate) fn downgrade(&self, from: Mode, to: Mode, decided: &mut Vec<Decided<W>>) {
+        debug_assert!(from.covers(to), "{from} does not cover {to}");
+        let change = Held::unit(to).wrapping_sub(Held::unit(from));
+        let before = self.word.fetch_add(change, Ordering::AcqRel);
+        if !Held::from_bits(before).is(Held::QUEUED) {
+            return;
+        }
+        let mut slow = self.slow.lock();
+        if (from, to) == (Mode::Exclusive, Mode::Shared) {
+            self.grant(&mut slow, decided, Queue::next_shared);
+        }
+        self.settle(&mut slow, decided);
+    }
+
+    /// Withdraws a request.
+    pub(crate) fn cancel(&self, ticket: Ticket, decided: &mut Vec<Decided<W>>) -> Cancelled {
+        let mut slow = self.slow.lock();
+        let waiter = slow.as_mut().and_then(|slow| slow.queue.cancel(ticket));
+        if waiter.is_some() {
+            self.settle(&mut slow, decided);
+            Cancelled::Withdrawn
+        } else if self.is_deleted() {
+            Cancelled::Deleted
+        } else {
+            Cancelled::Granted
+        }
+    }
+
+    /// Changes the priority of a request, or returns false if it is decided already.
+    pub(crate) fn set_priority(
+        &self,
+        ticket: Ticket,
+        priority: Priority,
+        decided: &mut Vec<Decided<W>>,
+    ) -> bool {
+        let mut slow = self.slow.lock();
+        let waits = slow.as_mut().is_some_and(|slow| slow.queue.set_priority(ticket, priority));
+        if waits {
+            self.settle(&mut slow, decided);
+        }
+        waits
+    }
+
+    /// Deletes the lock, which the caller holds exclusively; that ends the hold.
+    pub(crate) fn delete(&self, decided: &mut Vec<Decided<W>>) {
+        let mut slow = self.slow.lock();
+        self.word.store(Held::DELETED.bits(), Ordering::Release);
+        if let Some(mut slow) = slow.take() {
+            decided.extend(slow.queue.drain().into_iter().map(|(ticket, waiter)| Decided {
+                ticket,
+                waiter,
+                outcome: Outcome::Deleted,
+            }));
+        }
+    }
+
+    /// Records that `owner` ended while it held the lock exclusively; the caller still releases it.
+    pub(crate) fn abandon(&self, owner: &Arc<str>) {
+        let mut slow = self.slow.lock();
+        slow.get_or_insert_with(Slow::new).abandoned_by = Some(Arc::clone(owner));
+        self.word.fetch_or(Held::ABANDONED.bits(), Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.held().is(Held::ABANDONED)
+    }
+
+    /// Who ended without releasing the lock; told once, to the first exclusive holder that asks.
+    pub(crate) fn take_abandoned(&self) -> Option<Arc<str>> {
+        if !self.is_abandoned() {
+            return None;
+        }
+        let mut slow = self.slow.lock();
+        self.word.fetch_and(!Held::ABANDONED.bits(), Ordering::AcqRel);
+        let by = slow.as_mut().and_then(|slow| slow.abandoned_by.take());
+        Self::tidy(&mut slow);
+        by
+    }
+
+    /// Looks at what waits, while nothing can change.
+    pub(crate) fn inspect<R>(&self, look: impl FnOnce(Held, Option<&Queue<W>>) -> R) -> R {
+        let slow = self.slow.lock();
+        look(self.held(), slow.as_ref().map(|slow| &slow.queue))
+    }
+
+    /// Grants from the front of the queue until the front has to wait.
+    fn settle(&self, slow: &mut Option<Box<Slow<W>>>, decided: &mut Vec<Decided<W>>) {
+        while self.grant(slow, decided, Queue::next) {}
+        let empty = slow.as_ref().is_none_or(|slow| slow.queue.is_empty());
+        if empty && !self.is_deleted() {
+            self.word.fetch_and(!Held::QUEUED.bits(), Ordering::AcqRel);
+            Self::tidy(slow);
+        }
+    }
+
+    /// Grants what `next` proposes, if anything. Holders may leave meanwhile, so the proposal is tried against the word.
+    fn grant(
+        &self,
+        slow: &mut Option<Box<Slow<W>>>,
+        decided: &mut Vec<Decided<W>>,
+        next: impl Fn(&Queue<W>, Held) -> Option<crate::core::queue::Pick>,
+    ) -> bool {
+        let Some(Slow { queue, .. }) = slow.as_deref_mut() else { return false };
+        let mut held = self.held();
+        loop {
+            let Some(pick) = next(queue, held) else { return false };
+            match self.exchange(held, pick.after) {
+                Ok(()) => {
+                    decided.extend(queue.take(pick).into_iter().map(|(ticket, waiter)| Decided {
+                        ticket,
+                        waiter,
+                        outcome: Outcome::Granted,
+                    }));
+                    return true;
+                }
+                Err(now) => held = now,
+            }
+        }
+    }
+
+    fn tidy(slow: &mut Option<Box<Slow<W>>>) {
+        if slow.as_ref().is_some_and(|s| s.queue.is_empty() && s.abandoned_by.is_none()) {
+            *slow = None;
+        }
+    }
+
+    fn exchange(&self, from: Held, to: Held) -> Result<(), Held> {
+        self.word
+            .compare_exchange(from.bits(), to.bits(), Ordering::AcqRel, Ordering::Acquire)
+            .map(drop)
+            .map_err(Held::from_bits)
+    }
+}
+
+impl<W> Slow<W> {
+    fn new() -> Box<Self> {
+        Box::new(Self { queue: Queue::new(), abandoned_by: None })
+    }
+}

@@ -1,0 +1,586 @@
+//! One owner's keyring in a manager: what it holds, level by level, and the rules between levels.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::acquire::{Acquire, Patience, Target};
+use crate::change::{Change, ChangeMembers, Holder, Seat, UpgradeNames};
+use crate::core::mode::Mode;
+use crate::error::{Abandoned, AcquireError, HoldError, UpgradeError};
+use crate::level::Level;
+use crate::name::LockName;
+use crate::owner::Owner;
+use crate::pending::{Refusal, Stage, Task, dispatch};
+use crate::plan::{Hierarchy, Part, Wanted, check_order};
+use crate::request::{Names, Which};
+use crate::set_hold::SetHold;
+
+/// What one owner holds in a [`LockManager`](crate::LockManager): its keyring. Dropping it releases everything, the deepest
+/// level first.
+///
+/// It may move between threads and tasks. The rules: the root first and last; a level only while nothing deeper is held; at a
+/// level once at a time. A call that breaks one is refused with an error of its own, and nothing is taken or lost by it.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tierlock::{ALL, Level, ganeti::{self, Level::*}};
+///
+/// let manager = ganeti::manager(["web1", "web2"], ["default"], ["n1", "n2", "n3"], [""; 0]).build()?;
+/// let mut job = manager.session("job-17");
+/// job.acquire(Cluster.shared("BGL")).wait()?;
+/// job.acquire(Instance.exclusive(["web1", "web2"])).priority(-5).timeout(Duration::from_secs(30)).wait()?;
+/// job.acquire(Node.shared(ALL)).wait()?;
+/// job.keep(Node, ["n1", "n3"])?;
+/// job.downgrade(Instance, "web2")?;
+/// # Ok::<(), tierlock::Error>(())
+/// ```
+pub struct Session {
+    hierarchy: Arc<Hierarchy>,
+    owner: Owner,
+    /// By rank.
+    levels: Vec<Option<SetHold>>,
+    /// Opened while a panic unwound already: then a panic says nothing of what is held.
+    unwinding: bool,
+}
+
+/// What a granted request took.
+///
+/// # Examples
+/// ```
+/// use tierlock::{ALL, Level, ganeti::{self, Level::*}};
+///
+/// let manager = ganeti::manager(["web1", "web2"], [""; 0], [""; 0], [""; 0]).build()?;
+/// let mut job = manager.session("job-17");
+/// job.acquire(Cluster.shared("BGL")).wait()?;
+/// let grant = job.acquire(Instance.exclusive(ALL)).wait()?;
+/// assert!(grant.abandoned().is_empty());
+/// assert_eq!(job.owned(Instance).len(), 2);
+/// # Ok::<(), tierlock::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    abandoned: Vec<Abandoned>,
+}
+
+impl Grant {
+    /// Locks of which the last exclusive holder panicked; each is told once, to an exclusive holder.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Level, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// for abandoned in job.acquire(Cluster.exclusive("BGL")).wait()?.abandoned() {
+    ///     println!("to be looked after: {abandoned}");
+    /// }
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    #[must_use]
+    pub fn abandoned(&self) -> &[Abandoned] {
+        &self.abandoned
+    }
+}
+
+impl Session {
+    pub(crate) fn new(hierarchy: &Arc<Hierarchy>, owner: Owner) -> Self {
+        let levels = hierarchy.sets.iter().map(|_| None).collect();
+        let unwinding = std::thread::panicking();
+        Self { hierarchy: Arc::clone(hierarchy), owner, levels, unwinding }
+    }
+
+    /// Who this is.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::ganeti;
+    /// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+    /// assert_eq!(manager.session("job-17").owner().name(), "job-17");
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Asks for locks of a level, of several in increasing order, or of a [`Plan`](crate::Plan).
+    ///
+    /// Names are looked up before anything is taken. Several levels are one request: it waits once, has one budget of time, and
+    /// is granted whole or refused whole. Asking for no names of a level takes nothing there, and does not count as holding it.
+    ///
+    /// # Errors
+    /// [`UnknownLevel`](AcquireError::UnknownLevel), [`RootNotHeld`](AcquireError::RootNotHeld),
+    /// [`OutOfOrder`](AcquireError::OutOfOrder) while something deeper is held, [`AlreadyHeld`](AcquireError::AlreadyHeld)
+    /// while anything of the level is, [`NotFound`](AcquireError::NotFound), [`NotEnough`](AcquireError::NotEnough), and what
+    /// [`Acquire`] says. Nothing of the request is kept then, and nothing held before is lost.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager(["web1"], [""; 0], ["n1"], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire(Cluster.shared("BGL")).wait()?;
+    /// job.acquire([Instance.exclusive("web1"), Node.shared(ALL)]).now()?;
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn acquire<'a>(&'a mut self, wanted: impl Into<Wanted<'a>>) -> Acquire<AcquireLevels<'a>> {
+        Acquire::new(AcquireLevels {
+            session: self,
+            wanted: Some(wanted.into()),
+            ranks: Vec::new(),
+        })
+    }
+
+    /// Gives back all but these names of a level. From all of the level, that costs as much as the names kept.
+    ///
+    /// # Errors
+    /// [`NotHeld`](HoldError::NotHeld), [`UnknownLevel`](HoldError::UnknownLevel),
+    /// [`RootNeeded`](HoldError::RootNeeded) if the root would go before what is deeper; nothing is given back then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager([""; 0], [""; 0], ["n1", "n2"], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire([Cluster.shared("BGL"), Node.exclusive(ALL)]).wait()?;
+    /// job.keep(Node, "n1")?;
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn keep(&mut self, level: impl Level, names: impl Into<Names>) -> Result<(), HoldError> {
+        let names = names.into();
+        let rank = self.rank(&level)?;
+        let keeps_root = self.root_in(rank).is_none_or(|root| asks_for(&names, root));
+        self.check_root_stays(keeps_root)?;
+        self.seat(rank).keep(&names)
+    }
+
+    /// Gives names of a level back, or all that is held there by [`ALL`](crate::ALL).
+    ///
+    /// # Errors
+    /// As [`keep`](Self::keep).
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager([""; 0], [""; 0], ["n1", "n2"], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire([Cluster.shared("BGL"), Node.exclusive(["n1", "n2"])]).wait()?;
+    /// job.release(Node, "n2")?;
+    /// job.release(Node, ALL)?;
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn release(&mut self, level: impl Level, names: impl Into<Names>) -> Result<(), HoldError> {
+        let names = names.into();
+        let rank = self.rank(&level)?;
+        let keeps_root = self.root_in(rank).is_none_or(|root| !asks_for(&names, root));
+        self.check_root_stays(keeps_root)?;
+        self.seat(rank).release(&names)
+    }
+
+    /// Gives everything back, the deepest level first.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager([""; 0], [""; 0], ["n1", "n2"], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire([Cluster.shared("BGL"), Node.exclusive(ALL)]).wait()?;
+    /// job.release_all();
+    /// assert!(job.holds(Cluster, "BGL").is_none());
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn release_all(&mut self) {
+        let mut decisions = Vec::new();
+        for level in self.levels.iter_mut().rev() {
+            if let Some(hold) = level.take() {
+                hold.release_all(&self.owner, &mut decisions);
+            }
+        }
+        dispatch(decisions);
+    }
+
+    /// Goes on with names of a level, or all that is held there, in [`Mode::Shared`]; what is held so stays.
+    ///
+    /// # Errors
+    /// [`NotHeld`](HoldError::NotHeld), [`UnknownLevel`](HoldError::UnknownLevel); nothing changes then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, Mode, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire([Cluster.shared("BGL"), Instance.exclusive("web1")]).wait()?;
+    /// job.downgrade(Instance, "web1")?;
+    /// assert_eq!(job.holds(Instance, "web1"), Some(Mode::Shared));
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn downgrade(
+        &mut self,
+        level: impl Level,
+        names: impl Into<Names>,
+    ) -> Result<(), HoldError> {
+        let rank = self.rank(&level)?;
+        self.seat(rank).downgrade(&names.into())
+    }
+
+    /// Asks to go on with names of a level, or all that is held there, in [`Mode::Exclusive`].
+    ///
+    /// Only what comes last in the order of everything held may be waited for: waiting for another could deadlock. The others
+    /// are tried.
+    ///
+    /// # Errors
+    /// [`WouldDeadlock`](UpgradeError::WouldDeadlock) where another holder would have to be waited for and must not be,
+    /// [`HoldError`] as [`downgrade`](Self::downgrade), and what [`Acquire`] says. Everything is held as before then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, Mode, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire([Cluster.shared("BGL"), Instance.shared("web1")]).wait()?;
+    /// job.upgrade(Instance, "web1").wait()?;
+    /// assert_eq!(job.holds(Instance, "web1"), Some(Mode::Exclusive));
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn upgrade(
+        &mut self,
+        level: impl Level,
+        names: impl Into<Names>,
+    ) -> Acquire<UpgradeNames<LevelSeat<'_>>> {
+        let seat = match self.rank(&level) {
+            Ok(rank) => Ok(LevelSeat { session: self, rank }),
+            Err(error) => Err(UpgradeError::Hold(error)),
+        };
+        Acquire::new(UpgradeNames::new(seat, names.into()))
+    }
+
+    /// Asks to add free locks to a level: all of these names or none. Waits for whoever holds all of the level.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire) of this level, [`AlreadyExists`](crate::MembershipError::AlreadyExists),
+    /// [`NotModifiable`](crate::MembershipError::NotModifiable), and [`HeldOtherwise`](crate::MembershipError::HeldOtherwise) if names of the
+    /// level are held, but only shared.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire(Cluster.shared("BGL")).wait()?;
+    /// job.add(Instance, ["web2"]).wait()?;
+    /// assert_eq!(manager.names(Instance).len(), 2);
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn add(
+        &mut self,
+        level: impl Level,
+        names: impl Into<Names>,
+    ) -> Acquire<ChangeMembers<LevelSeat<'_>>> {
+        self.change(&level, names.into(), Change::Add)
+    }
+
+    /// Asks to add locks that this session holds exclusively before anybody else can see them.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, Mode, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire(Cluster.shared("BGL")).wait()?;
+    /// job.add_held(Instance, ["web2"]).wait()?;
+    /// assert_eq!(job.holds(Instance, "web2"), Some(Mode::Exclusive));
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn add_held(
+        &mut self,
+        level: impl Level,
+        names: impl Into<Names>,
+    ) -> Acquire<ChangeMembers<LevelSeat<'_>>> {
+        self.change(&level, names.into(), Change::AddHeld)
+    }
+
+    /// Asks to remove names of a level: those held exclusively at once, whatever is held deeper; or, if nothing of the level
+    /// is held, all of them after they were taken exclusively. Whoever waits for one fails with
+    /// [`Deleted`](AcquireError::Deleted).
+    ///
+    /// # Errors
+    /// [`NotFound`](AcquireError::NotFound), [`NotModifiable`](crate::MembershipError::NotModifiable),
+    /// [`HeldOtherwise`](crate::MembershipError::HeldOtherwise), and as [`acquire`](Self::acquire). None is removed then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire([Cluster.shared("BGL"), Instance.exclusive("web1")]).wait()?;
+    /// job.remove(Instance, "web1").now()?;
+    /// assert!(manager.names(Instance).is_empty());
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn remove(
+        &mut self,
+        level: impl Level,
+        names: impl Into<Names>,
+    ) -> Acquire<ChangeMembers<LevelSeat<'_>>> {
+        self.change(&level, names.into(), Change::Remove)
+    }
+
+    /// The mode in which a name is held, by itself or with all of its level.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, Mode, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire([Cluster.shared("BGL"), Instance.shared(ALL)]).wait()?;
+    /// assert_eq!(job.holds(Instance, "web1"), Some(Mode::Shared));
+    /// assert_eq!(job.holds(Instance, "web2"), None);
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    #[must_use]
+    pub fn holds(&self, level: impl Level, name: &str) -> Option<Mode> {
+        self.hold(&level)?.mode_of(name)
+    }
+
+    /// The mode in which all of a level is held.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, Mode, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire([Cluster.shared("BGL"), Instance.shared("web1")]).wait()?;
+    /// assert_eq!(job.holds_all(Instance), None);
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    #[must_use]
+    pub fn holds_all(&self, level: impl Level) -> Option<Mode> {
+        self.hold(&level)?.all()
+    }
+
+    /// The names held at a level, in byte order; all that are there, if all are held.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{ALL, Level, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager(["web2", "web1"], [""; 0], [""; 0], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire([Cluster.shared("BGL"), Instance.exclusive(ALL).opportunistic()]).wait()?;
+    /// assert_eq!(job.owned(Instance), ["web1".into(), "web2".into()]);
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    #[must_use]
+    pub fn owned(&self, level: impl Level) -> Vec<Arc<str>> {
+        self.hold(&level).map_or_else(Vec::new, SetHold::names)
+    }
+
+    fn change(
+        &mut self,
+        level: &impl Level,
+        names: Names,
+        change: Change,
+    ) -> Acquire<ChangeMembers<LevelSeat<'_>>> {
+        let seat = match self.check_change(level) {
+            Ok(rank) => Ok(LevelSeat { session: self, rank }),
+            Err(error) => Err(error.into()),
+        };
+        Acquire::new(ChangeMembers::new(seat, names, change))
+    }
+
+    /// What is held at the level permits to change it; otherwise it is taken for the change, by the rules of any request.
+    fn check_change(&self, level: &impl Level) -> Result<usize, AcquireError> {
+        let Some((rank, _)) = self.hierarchy.level(level) else {
+            return Err(AcquireError::UnknownLevel {
+                owner: self.owner_name(),
+                level: level.name().into(),
+            });
+        };
+        if self.levels[rank].is_none() {
+            self.check_root(rank, false)?;
+            self.check_nothing_deeper(rank)?;
+        }
+        Ok(rank)
+    }
+
+    /// Checks that these parts may be taken, given what is held.
+    fn check(&self, parts: &[Part]) -> Result<(), AcquireError> {
+        check_order(&self.hierarchy, &self.owner, parts)?;
+        let Some(first) = parts.first() else { return Ok(()) };
+        let root = self.hierarchy.root.as_deref();
+        let takes_root = first.rank == 0 && root.is_some_and(|root| first.asks_for(root));
+        for part in parts {
+            self.check_root(part.rank, takes_root)?;
+            self.check_level_free(part)?;
+        }
+        self.check_nothing_deeper(first.rank)
+    }
+
+    fn check_root(&self, rank: usize, takes_root: bool) -> Result<(), AcquireError> {
+        let Some(root) = &self.hierarchy.root else { return Ok(()) };
+        let held = self.levels[0].as_ref().is_some_and(|hold| hold.mode_of(root).is_some());
+        if held || takes_root {
+            return Ok(());
+        }
+        Err(AcquireError::RootNotHeld {
+            owner: self.owner_name(),
+            wanted: Arc::clone(self.hierarchy.sets[rank].name()),
+            root: self.hierarchy.sets[0].full_name(root),
+        })
+    }
+
+    fn check_nothing_deeper(&self, rank: usize) -> Result<(), AcquireError> {
+        let Some((held, mode)) = self.deepest_below(rank) else { return Ok(()) };
+        let wanted = Arc::clone(self.hierarchy.sets[rank].name());
+        Err(AcquireError::OutOfOrder { owner: self.owner_name(), wanted, held, mode })
+    }
+
+    fn check_level_free(&self, part: &Part) -> Result<(), AcquireError> {
+        let Some(hold) = &self.levels[part.rank] else { return Ok(()) };
+        let (lock, mode) = hold.witness();
+        Err(AcquireError::AlreadyHeld {
+            owner: self.owner_name(),
+            lock,
+            wanted: part.request.mode,
+            held: Some(mode),
+        })
+    }
+
+    fn check_root_stays(&self, stays: bool) -> Result<(), HoldError> {
+        match (&self.hierarchy.root, self.deepest_below(0)) {
+            (Some(root), Some((held, mode))) if !stays => Err(HoldError::RootNeeded {
+                owner: self.owner_name(),
+                root: self.hierarchy.sets[0].full_name(root),
+                held,
+                mode,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// A lock held at a deeper level than this.
+    fn deepest_below(&self, rank: usize) -> Option<(LockName, Mode)> {
+        self.levels[rank + 1..].iter().rev().flatten().next().map(SetHold::witness)
+    }
+
+    /// The root, if this is its level.
+    fn root_in(&self, rank: usize) -> Option<&str> {
+        self.hierarchy.root.as_deref().filter(|_| rank == 0)
+    }
+
+    fn rank(&self, level: &impl Level) -> Result<usize, HoldError> {
+        match self.hierarchy.level(level) {
+            Some((rank, _)) => Ok(rank),
+            None => Err(HoldError::UnknownLevel {
+                owner: self.owner_name(),
+                level: level.name().into(),
+            }),
+        }
+    }
+
+    fn hold(&self, level: &impl Level) -> Option<&SetHold> {
+        let (rank, _) = self.hierarchy.level(level)?;
+        self.levels[rank].as_ref()
+    }
+
+    fn seat(&mut self, rank: usize) -> Seat<'_> {
+        let last = self.deepest_below(rank).is_none();
+        let Self { hierarchy, owner, levels, .. } = self;
+        Seat { set: &hierarchy.sets[rank], owner, hold: &mut levels[rank], last }
+    }
+
+    fn owner_name(&self) -> Arc<str> {
+        Arc::clone(self.owner.name_arc())
+    }
+}
+
+fn asks_for(names: &Names, name: &str) -> bool {
+    match &names.0 {
+        Which::All => true,
+        Which::These(names) => names.iter().any(|n| n.as_ref() == name),
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_struct("Session");
+        map.field("owner", &self.owner.name());
+        for hold in self.levels.iter().flatten() {
+            map.field(hold.set().name(), &hold.names());
+        }
+        map.finish_non_exhaustive()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.unwinding && std::thread::panicking() {
+            for hold in self.levels.iter().flatten() {
+                hold.abandon(&self.owner);
+            }
+        }
+        self.release_all();
+    }
+}
+
+/// A request for levels of a [`Session`].
+#[derive(Debug)]
+pub struct AcquireLevels<'s> {
+    session: &'s mut Session,
+    wanted: Option<Wanted<'s>>,
+    /// Of the stages asked for, in order.
+    ranks: Vec<usize>,
+}
+
+impl Target for AcquireLevels<'_> {
+    type Granted = Grant;
+    type Error = AcquireError;
+
+    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
+        let wanted = self.wanted.take().expect("prepared once");
+        let session = &*self.session;
+        let parts = wanted.parts(&session.hierarchy, &session.owner)?;
+        session.check(&parts)?;
+        let asked = parts.into_iter().filter_map(|part| Some((part.rank, part.stage?)));
+        let (ranks, stages): (Vec<usize>, Vec<Stage>) = asked.unzip();
+        self.ranks = ranks;
+        Ok((!stages.is_empty()).then(|| Task::take(&session.owner, stages)))
+    }
+
+    fn granted(self, task: Option<Task>) -> Result<Grant, AcquireError> {
+        let mut abandoned = Vec::new();
+        let Some(Task::Take(taking)) = task else { return Ok(Grant { abandoned }) };
+        let mut decisions = Vec::new();
+        for (rank, had) in self.ranks.into_iter().zip(taking.into_had()) {
+            let mut seat = self.session.seat(rank);
+            *seat.hold = SetHold::new(seat.set, had);
+            seat.stand_up(&mut decisions);
+            abandoned.extend(seat.hold.iter().flat_map(SetHold::take_abandoned));
+        }
+        dispatch(decisions);
+        Ok(Grant { abandoned })
+    }
+
+    fn refused(self, _: Task, refusal: Refusal) -> AcquireError {
+        refusal.into()
+    }
+}
+
+/// A session at one of its levels.
+#[derive(Debug)]
+pub struct LevelSeat<'s> {
+    session: &'s mut Session,
+    rank: usize,
+}
+
+impl Holder for LevelSeat<'_> {
+    type Out = ();
+
+    fn seat(&mut self) -> Seat<'_> {
+        self.session.seat(self.rank)
+    }
+
+    fn done(self) {}
+}

@@ -1,0 +1,273 @@
+//! The named locks of one level and the set-lock above them: finding names, adding and removing them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::panic::RefUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{Abandoned, BuildError};
+use crate::name::LockName;
+use crate::pending::{Directory, Lock, Members, Stage};
+use crate::request::{Membership, SetRequest, Which};
+
+/// The name under which a set-lock is shown; Ganeti's.
+pub(crate) const LOCKSET: &str = "[lockset]";
+
+/// The locks of one level.
+pub(crate) struct Set {
+    name: Arc<str>,
+    membership: Membership,
+    top: Arc<Lock>,
+    members: RwLock<HashMap<Arc<str>, Member>>,
+    /// Entries on demand when the dead ones were swept last.
+    swept: Mutex<usize>,
+    /// Moves with every change of the members; what a plan compares.
+    generation: AtomicU64,
+    any_abandoned: AtomicBool,
+    /// Members abandoned and not told of yet; kept here, since one on demand would vanish with its mark.
+    abandoned: Mutex<BTreeMap<Arc<str>, Arc<Lock>>>,
+}
+
+/// No caller's code runs while the members change, so no panic of theirs is seen half way.
+impl RefUnwindSafe for Set {}
+
+#[derive(Debug)]
+enum Member {
+    Listed(Arc<Lock>),
+    OnDemand(Weak<Lock>),
+}
+
+impl Member {
+    fn lock(&self) -> Option<Arc<Lock>> {
+        match self {
+            Self::Listed(lock) => Some(Arc::clone(lock)),
+            Self::OnDemand(lock) => lock.upgrade(),
+        }
+    }
+}
+
+impl fmt::Debug for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Set")
+            .field("name", &self.name)
+            .field("membership", &self.membership)
+            .field("members", &self.members.read().len())
+            .field("top", &self.top.held())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Set {
+    pub(crate) fn new(
+        name: Arc<str>,
+        membership: Membership,
+        names: impl IntoIterator<Item = Arc<str>>,
+    ) -> Result<Self, BuildError> {
+        let top = Arc::new(Lock::new(LockName::within(&name, LOCKSET.into())));
+        let set = Self {
+            name,
+            membership,
+            top,
+            members: RwLock::default(),
+            swept: Mutex::new(0),
+            generation: AtomicU64::new(0),
+            any_abandoned: AtomicBool::new(false),
+            abandoned: Mutex::default(),
+        };
+        {
+            let mut members = set.members.write();
+            for name in names {
+                let lock = set.make(&name);
+                if members.insert(name, Member::Listed(Arc::clone(&lock))).is_some() {
+                    return Err(BuildError::DuplicateName { lock: lock.name().clone() });
+                }
+            }
+        }
+        Ok(set)
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn top(&self) -> &Arc<Lock> {
+        &self.top
+    }
+
+    pub(crate) fn membership(&self) -> Membership {
+        self.membership
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How a member of this name would be called in full.
+    pub(crate) fn full_name(&self, name: &Arc<str>) -> LockName {
+        LockName::within(&self.name, Arc::clone(name))
+    }
+
+    /// The names that are there now, in byte order.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        self.list().iter().map(|lock| Arc::clone(lock.name().name_arc())).collect()
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.members.read().get(name).and_then(Member::lock).is_some()
+    }
+
+    /// What a request comes to in locks; `None` if it asks for nothing.
+    ///
+    /// # Errors
+    /// The first name that is not there.
+    pub(crate) fn stage(self: &Arc<Self>, request: &SetRequest) -> Result<Option<Stage>, LockName> {
+        let mode = request.mode;
+        let (top_mode, members) = match (&request.names.0, request.at_least) {
+            (Which::All, None) => (mode, Members::Exactly(Vec::new())),
+            (Which::All, Some(count)) => (mode.intention(), Members::AnyFree(count)),
+            (Which::These(names), None) => {
+                (mode.intention(), Members::Exactly(self.resolve(names)?))
+            }
+            (Which::These(names), Some(count)) => {
+                let found = names.iter().filter_map(|name| self.find(name)).collect();
+                (mode.intention(), Members::Free(found, count))
+            }
+        };
+        if matches!((&request.names.0, &members), (Which::These(names), Members::Exactly(_)) if names.is_empty())
+        {
+            return Ok(None);
+        }
+        let top = Some((Arc::clone(&self.top), top_mode));
+        let directory = Some(Arc::clone(self) as Arc<dyn Directory>);
+        Ok(Some(Stage { top, members, mode, directory }))
+    }
+
+    /// The locks of these names, made if they come on demand.
+    ///
+    /// # Errors
+    /// The first name that is not there.
+    pub(crate) fn resolve(&self, names: &[Arc<str>]) -> Result<Vec<Arc<Lock>>, LockName> {
+        if self.membership == Membership::OnDemand {
+            return Ok(names.iter().map(|name| self.find_or_make(name)).collect());
+        }
+        let members = self.members.read();
+        let find =
+            |name| members.get(name).and_then(Member::lock).ok_or_else(|| self.full_name(name));
+        names.iter().map(find).collect()
+    }
+
+    fn find_or_make(&self, name: &Arc<str>) -> Arc<Lock> {
+        if let Some(lock) = self.members.read().get(name).and_then(Member::lock) {
+            return lock;
+        }
+        let mut members = self.members.write();
+        if let Some(lock) = members.get(name).and_then(Member::lock) {
+            return lock;
+        }
+        self.sweep(&mut members);
+        let lock = self.make(name);
+        members.insert(Arc::clone(name), Member::OnDemand(Arc::downgrade(&lock)));
+        lock
+    }
+
+    /// Drops the entries of locks that vanished, each time there are twice as many as after the last sweep.
+    fn sweep(&self, members: &mut HashMap<Arc<str>, Member>) {
+        const SWEPT_MIN: usize = 64;
+        let mut swept = self.swept.lock();
+        if members.len() >= 2 * (*swept).max(SWEPT_MIN) {
+            members.retain(|_, member| member.lock().is_some());
+            *swept = members.len();
+        }
+    }
+
+    fn make(&self, name: &Arc<str>) -> Arc<Lock> {
+        Arc::new(Lock::new(self.full_name(name)))
+    }
+
+    /// Adds free locks; all of them or none. `prepare` sees each before anybody else can.
+    ///
+    /// # Errors
+    /// The first name that is there already, or twice in the request.
+    pub(crate) fn add(
+        &self,
+        names: &[Arc<str>],
+        mut prepare: impl FnMut(Arc<Lock>),
+    ) -> Result<(), LockName> {
+        let mut members = self.members.write();
+        let mut seen = HashSet::new();
+        for name in names {
+            if members.contains_key(name) || !seen.insert(name) {
+                return Err(self.full_name(name));
+            }
+        }
+        for name in names {
+            let lock = self.make(name);
+            prepare(Arc::clone(&lock));
+            members.insert(Arc::clone(name), Member::Listed(lock));
+        }
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Forgets a lock; to be called before it is deleted, so that nobody finds the deleted one.
+    pub(crate) fn forget(&self, name: &Arc<str>) {
+        self.members.write().remove(name);
+        self.abandoned.lock().remove(name);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Records that `owner` ended while it held these locks exclusively.
+    pub(crate) fn abandon<'l>(
+        &self,
+        locks: impl IntoIterator<Item = &'l Arc<Lock>>,
+        owner: &Arc<str>,
+    ) {
+        let mut abandoned = self.abandoned.lock();
+        for lock in locks {
+            lock.abandon(owner);
+            abandoned.insert(Arc::clone(lock.name().name_arc()), Arc::clone(lock));
+        }
+        self.any_abandoned.store(!abandoned.is_empty(), Ordering::Release);
+    }
+
+    /// Tells which of `names` were abandoned, or which of all of them; each once.
+    pub(crate) fn take_abandoned(&self, names: Option<&[&Arc<Lock>]>) -> Vec<Abandoned> {
+        if !self.any_abandoned.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut abandoned = self.abandoned.lock();
+        let taken: Vec<Arc<Lock>> = match names {
+            None => std::mem::take(&mut *abandoned).into_values().collect(),
+            Some(locks) => {
+                locks.iter().filter_map(|lock| abandoned.remove(lock.name().name_arc())).collect()
+            }
+        };
+        self.any_abandoned.store(!abandoned.is_empty(), Ordering::Release);
+        let told = |lock: Arc<Lock>| {
+            Some(Abandoned { owner: lock.take_abandoned()?, lock: lock.name().clone() })
+        };
+        taken.into_iter().filter_map(told).collect()
+    }
+}
+
+impl Directory for Set {
+    fn set_name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn find(&self, name: &Arc<str>) -> Option<Arc<Lock>> {
+        if self.membership == Membership::OnDemand {
+            return Some(self.find_or_make(name));
+        }
+        self.members.read().get(name).and_then(Member::lock)
+    }
+
+    fn list(&self) -> Vec<Arc<Lock>> {
+        let mut locks: Vec<_> = self.members.read().values().filter_map(Member::lock).collect();
+        locks.sort_unstable_by(|a, b| a.name().name().cmp(b.name().name()));
+        locks
+    }
+}

@@ -1,0 +1,575 @@
+//! One lock by itself.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::acquire::{Acquire, Patience, Target};
+use crate::core::mode::Mode;
+use crate::core::queue::Priority;
+use crate::error::{Abandoned, AcquireError, HoldError, UpgradeError};
+use crate::name::LockName;
+use crate::owner::{LockId, Owner, Slot};
+use crate::pending::{Conversion, Hold, Lock, Members, Reason, Refusal, Stage, Task, dispatch};
+use crate::raw::Tried;
+
+/// A named lock: shared by many or held by one, granted by priority, then by arrival.
+///
+/// It guards a name, not data: what it means to hold `config` is yours to say. Cheap to clone: clones are the same lock.
+///
+/// Nobody overtakes: a request is granted at once only if it is compatible with what is held and nothing as urgent waits. A
+/// lock given back is *handed over*: the waiter woken owns it already. That keeps the order strict and costs a wake-up for each
+/// transfer; for sections of a few hundred nanoseconds, use a plain mutex.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tierlock::{Mode, Owner, SharedLock};
+///
+/// let lock = SharedLock::new("config");
+/// let owner = Owner::new("job-19");
+/// let mut guard = lock.acquire(&owner, Mode::Exclusive).timeout(Duration::from_secs(30)).wait()?;
+/// guard.downgrade();
+/// assert_eq!(lock.mode(), Some(Mode::Shared));
+/// # Ok::<(), tierlock::AcquireError>(())
+/// ```
+#[derive(Clone)]
+pub struct SharedLock(Arc<Lock>);
+
+impl SharedLock {
+    /// Makes a lock called `name`, which nobody holds. Two locks of one name are two locks.
+    ///
+    /// # Examples
+    /// ```
+    /// let lock = tierlock::SharedLock::new("config");
+    /// ```
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(Arc::new(Lock::new(LockName::alone(name.into()))))
+    }
+
+    /// The name given.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(tierlock::SharedLock::new("config").name().to_string(), "config");
+    /// ```
+    #[must_use]
+    pub fn name(&self) -> &LockName {
+        self.0.name()
+    }
+
+    /// Asks for the lock.
+    ///
+    /// # Errors
+    /// [`AlreadyHeld`](AcquireError::AlreadyHeld), [`Deleted`](AcquireError::Deleted), [`WouldBlock`](AcquireError::WouldBlock)
+    /// from `now()`, [`TimedOut`](AcquireError::TimedOut) from `wait()`.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Mode, Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let guard = lock.acquire(&owner, Mode::Shared).wait()?;
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    pub fn acquire<'a>(&'a self, owner: &'a Owner, mode: Mode) -> Acquire<AcquireLock<'a>> {
+        Acquire::new(AcquireLock { lock: self, owner, mode })
+    }
+
+    /// Asks for the lock in [`Mode::Shared`]; see [`acquire`](Self::acquire).
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let guard = lock.shared(&owner).wait()?;
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    pub fn shared<'a>(&'a self, owner: &'a Owner) -> Acquire<AcquireLock<'a>> {
+        self.acquire(owner, Mode::Shared)
+    }
+
+    /// Asks for the lock in [`Mode::Exclusive`]; see [`acquire`](Self::acquire).
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let guard = lock.exclusive(&owner).wait()?;
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    pub fn exclusive<'a>(&'a self, owner: &'a Owner) -> Acquire<AcquireLock<'a>> {
+        self.acquire(owner, Mode::Exclusive)
+    }
+
+    /// Asks to delete the lock: takes it exclusively first, by the rules of any request; then every pending and later request
+    /// fails with [`Deleted`](AcquireError::Deleted). A holder deletes by [`Guard::delete`].
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); the lock lives on then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{AcquireError, Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// lock.delete(&owner).wait()?;
+    /// assert!(matches!(lock.shared(&owner).now(), Err(AcquireError::Deleted { .. })));
+    /// # Ok::<(), AcquireError>(())
+    /// ```
+    pub fn delete<'a>(&'a self, owner: &'a Owner) -> Acquire<DeleteLock<'a>> {
+        Acquire::new(DeleteLock { lock: self, owner })
+    }
+
+    /// Tells whether the lock was deleted, which is for good.
+    ///
+    /// # Examples
+    /// ```
+    /// assert!(!tierlock::SharedLock::new("config").is_deleted());
+    /// ```
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.0.is_deleted()
+    }
+
+    /// The strongest mode in which somebody holds the lock at this moment.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(tierlock::SharedLock::new("config").mode(), None);
+    /// ```
+    #[must_use]
+    pub fn mode(&self) -> Option<Mode> {
+        self.0.held().mode()
+    }
+
+    /// Tells whether `owner` holds the lock in exactly this mode; for "at least", compare
+    /// [`Owner::holds`] by [`Mode::covers`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Mode, Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let guard = lock.exclusive(&owner).wait()?;
+    /// assert!(lock.is_held_by(&owner, Mode::Exclusive));
+    /// assert!(!lock.is_held_by(&owner, Mode::Shared));
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    #[must_use]
+    pub fn is_held_by(&self, owner: &Owner, mode: Mode) -> bool {
+        owner.holds(self) == Some(mode)
+    }
+
+    pub(crate) fn id(&self) -> LockId {
+        LockId::of(&self.0)
+    }
+
+    pub(crate) fn raw(&self) -> &Arc<Lock> {
+        &self.0
+    }
+
+    fn stage(&self, mode: Mode) -> Stage {
+        let members = Members::Exactly(vec![Arc::clone(&self.0)]);
+        Stage { top: None, members, mode, directory: None }
+    }
+
+    fn take(&self, owner: &Owner, mode: Mode) -> Task {
+        Task::take(owner, vec![self.stage(mode)])
+    }
+}
+
+impl Owner {
+    /// The mode in which this owner holds `lock`, if it does.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::{Owner, SharedLock};
+    /// assert_eq!(Owner::new("job-19").holds(&SharedLock::new("config")), None);
+    /// ```
+    #[must_use]
+    pub fn holds(&self, lock: &SharedLock) -> Option<Mode> {
+        self.record(lock.id())?.held()
+    }
+}
+
+impl fmt::Debug for SharedLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedLock")
+            .field("name", &format_args!("{}", self.name()))
+            .field("held", &self.0.held())
+            .finish()
+    }
+}
+
+/// The one hold of a task that took one lock.
+fn only_hold(task: Option<Task>) -> Hold {
+    let Some(Task::Take(taking)) = task else { unreachable!("it took a lock") };
+    let mut had = taking.into_had();
+    had.pop().and_then(|mut had| had.members.pop()).expect("granted means held")
+}
+
+/// A request for a [`SharedLock`].
+#[derive(Debug)]
+pub struct AcquireLock<'a> {
+    lock: &'a SharedLock,
+    owner: &'a Owner,
+    mode: Mode,
+}
+
+impl<'a> AcquireLock<'a> {
+    fn guard(&self, slot: Slot) -> Guard<'a> {
+        let abandoned = match self.mode {
+            Mode::Exclusive => self.lock.0.take_abandoned(),
+            _ => None,
+        };
+        Guard {
+            lock: Cow::Borrowed(self.lock),
+            owner: Cow::Borrowed(self.owner),
+            mode: self.mode,
+            slot,
+            unwinding: std::thread::panicking(),
+            abandoned,
+        }
+    }
+}
+
+impl<'a> Target for AcquireLock<'a> {
+    type Granted = Guard<'a>;
+    type Error = AcquireError;
+
+    fn immediate(&mut self, priority: Priority) -> Option<Guard<'a>> {
+        let id = self.lock.id();
+        let slot = self.owner.claim(id).ok()?;
+        if self.lock.0.try_take(self.mode, priority) == Tried::Taken {
+            self.owner.record_hold(slot, id, self.mode);
+            Some(self.guard(slot))
+        } else {
+            self.owner.clear(slot);
+            None
+        }
+    }
+
+    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
+        Ok(Some(self.lock.take(self.owner, self.mode)))
+    }
+
+    fn granted(self, task: Option<Task>) -> Result<Guard<'a>, AcquireError> {
+        Ok(self.guard(only_hold(task).slot))
+    }
+
+    fn refused(self, _: Task, refusal: Refusal) -> AcquireError {
+        refusal.into()
+    }
+}
+
+/// A request to delete a [`SharedLock`].
+#[derive(Debug)]
+pub struct DeleteLock<'a> {
+    lock: &'a SharedLock,
+    owner: &'a Owner,
+}
+
+impl Target for DeleteLock<'_> {
+    type Granted = ();
+    type Error = AcquireError;
+
+    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
+        Ok(Some(self.lock.take(self.owner, Mode::Exclusive)))
+    }
+
+    fn granted(self, task: Option<Task>) -> Result<(), AcquireError> {
+        let mut decisions = Vec::new();
+        only_hold(task).delete(self.owner, &mut decisions);
+        dispatch(decisions);
+        Ok(())
+    }
+
+    fn refused(self, _: Task, refusal: Refusal) -> AcquireError {
+        refusal.into()
+    }
+}
+
+/// A lock held; dropping it gives the lock back, on whatever thread.
+///
+/// Borrows lock and owner, or owns them as `Guard<'static>`: see [`into_owned`](Self::into_owned).
+///
+/// # Examples
+/// ```
+/// # use tierlock::{Mode, Owner, SharedLock};
+/// let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+/// let guard = lock.exclusive(&owner).wait()?.into_owned();
+/// std::thread::spawn(move || drop(guard)).join().unwrap();
+/// assert_eq!(lock.mode(), None);
+/// # Ok::<(), tierlock::AcquireError>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping a guard gives the lock back"]
+pub struct Guard<'a> {
+    lock: Cow<'a, SharedLock>,
+    owner: Cow<'a, Owner>,
+    mode: Mode,
+    slot: Slot,
+    /// Taken while a panic unwound already: then a panic says nothing of this hold.
+    unwinding: bool,
+    abandoned: Option<Arc<str>>,
+}
+
+impl<'a> Guard<'a> {
+    /// The mode in which the lock is held.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Mode, Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// assert_eq!(lock.shared(&owner).wait()?.mode(), Mode::Shared);
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The lock held.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// assert_eq!(lock.shared(&owner).wait()?.lock().name().name(), "config");
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    #[must_use]
+    pub fn lock(&self) -> &SharedLock {
+        &self.lock
+    }
+
+    /// Who held the lock last, if that owner panicked while it held it exclusively. Told once, to an exclusive holder.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// assert!(lock.exclusive(&owner).wait()?.abandoned().is_none());
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    #[must_use]
+    pub fn abandoned(&self) -> Option<Abandoned> {
+        let owner = Arc::clone(self.abandoned.as_ref()?);
+        Some(Abandoned { lock: self.lock.name().clone(), owner })
+    }
+
+    /// Goes on in [`Mode::Shared`], or in the mode held if that is not stronger.
+    ///
+    /// From exclusive, the shared requests of the most urgent pending priority go along, even past exclusive ones of that
+    /// priority that came first.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Mode, Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let mut guard = lock.exclusive(&owner).wait()?;
+    /// guard.downgrade();
+    /// assert_eq!(guard.mode(), Mode::Shared);
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    pub fn downgrade(&mut self) {
+        if self.mode.covers(Mode::Shared) {
+            self.weaken(Mode::Shared);
+        }
+    }
+
+    /// Goes on in a weaker mode.
+    ///
+    /// # Errors
+    /// [`NotWeaker`](HoldError::NotWeaker) if the mode held does not cover the one asked for.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Mode, Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let mut guard = lock.exclusive(&owner).wait()?;
+    /// guard.downgrade_to(Mode::IntentShared)?;
+    /// assert!(guard.downgrade_to(Mode::Shared).is_err());
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn downgrade_to(&mut self, mode: Mode) -> Result<(), HoldError> {
+        if self.mode.covers(mode) {
+            self.weaken(mode);
+            return Ok(());
+        }
+        Err(HoldError::NotWeaker {
+            owner: Arc::clone(self.owner.name_arc()),
+            lock: self.lock.name().clone(),
+            held: self.mode,
+            wanted: mode,
+        })
+    }
+
+    /// Asks to go on in [`Mode::Exclusive`]; see [`upgrade_to`](Self::upgrade_to).
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Mode, Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let mut guard = lock.shared(&owner).wait()?;
+    /// guard.upgrade().wait()?;
+    /// assert_eq!(guard.mode(), Mode::Exclusive);
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn upgrade(&mut self) -> Acquire<UpgradeLock<'_, 'a>> {
+        self.upgrade_to(Mode::Exclusive)
+    }
+
+    /// Asks to go on in the least mode that covers both the one held and `mode`.
+    ///
+    /// An upgrade goes before everything pending, since its owner stands in their way. While it waits the lock stays held as it
+    /// is, and it stays so if the upgrade is refused.
+    ///
+    /// # Errors
+    /// [`WouldDeadlock`](UpgradeError::WouldDeadlock) at once if another holder waits to upgrade and each would wait for the
+    /// other. [`WouldBlock`](AcquireError::WouldBlock) from `now()`, [`TimedOut`](AcquireError::TimedOut) from `wait()`.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Mode, Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let mut guard = lock.shared(&owner).wait()?;
+    /// guard.upgrade_to(Mode::IntentExclusive).now()?;
+    /// assert_eq!(guard.mode(), Mode::SharedIntentExclusive);
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn upgrade_to(&mut self, mode: Mode) -> Acquire<UpgradeLock<'_, 'a>> {
+        let to = self.mode.join(mode);
+        Acquire::new(UpgradeLock { guard: self, to })
+    }
+
+    /// Deletes the lock, which has to be held exclusively; every pending and later request fails with
+    /// [`Deleted`](AcquireError::Deleted).
+    ///
+    /// # Errors
+    /// The guard, unharmed, if the lock is not held exclusively.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let guard = lock.shared(&owner).wait()?;
+    /// let mut guard = guard.delete().unwrap_err();
+    /// guard.upgrade().now().unwrap();
+    /// guard.delete().unwrap();
+    /// assert!(lock.is_deleted());
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    #[allow(clippy::result_large_err, reason = "the guard is what the caller goes on with")]
+    pub fn delete(mut self) -> Result<(), Self> {
+        if self.mode != Mode::Exclusive {
+            return Err(self);
+        }
+        let mut decisions = Vec::new();
+        self.take_hold().delete(&self.owner, &mut decisions);
+        // Dropping it would release a lock that is gone.
+        self.slot = GONE;
+        dispatch(decisions);
+        Ok(())
+    }
+
+    /// Makes the guard own lock and owner, so that it may outlive the borrows.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Guard, Owner, SharedLock};
+    /// fn hold(name: &str) -> Guard<'static> {
+    ///     let (lock, owner) = (SharedLock::new(name), Owner::new("job-19"));
+    ///     let guard = lock.exclusive(&owner).now().unwrap();
+    ///     guard.into_owned()
+    /// }
+    /// assert_eq!(hold("config").lock().name().name(), "config");
+    /// ```
+    pub fn into_owned(mut self) -> Guard<'static> {
+        let slot = std::mem::replace(&mut self.slot, GONE);
+        Guard {
+            lock: Cow::Owned(self.lock.as_ref().clone()),
+            owner: Cow::Owned(self.owner.as_ref().clone()),
+            mode: self.mode,
+            slot,
+            unwinding: self.unwinding,
+            abandoned: self.abandoned.take(),
+        }
+    }
+
+    fn weaken(&mut self, mode: Mode) {
+        let mut decisions = Vec::new();
+        self.take_hold().downgrade(&self.owner, mode, &mut decisions);
+        self.mode = mode;
+        dispatch(decisions);
+    }
+
+    /// The hold as the layers below know it.
+    fn take_hold(&self) -> Hold {
+        Hold { lock: Arc::clone(&self.lock.0), mode: self.mode, slot: self.slot }
+    }
+}
+
+/// The slot of a guard that holds nothing any more.
+const GONE: Slot = Slot::MAX;
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if self.slot == GONE {
+            return;
+        }
+        if self.mode == Mode::Exclusive && !self.unwinding && std::thread::panicking() {
+            self.lock.0.abandon(self.owner.name_arc());
+        }
+        self.owner.clear(self.slot);
+        let mut decisions = Vec::new();
+        self.lock.0.release(self.mode, &mut decisions);
+        if !decisions.is_empty() {
+            dispatch(decisions);
+        }
+    }
+}
+
+/// A request to hold a [`SharedLock`] in a stronger mode.
+#[derive(Debug)]
+pub struct UpgradeLock<'g, 'a> {
+    guard: &'g mut Guard<'a>,
+    to: Mode,
+}
+
+impl Target for UpgradeLock<'_, '_> {
+    type Granted = ();
+    type Error = UpgradeError;
+
+    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, UpgradeError> {
+        if self.guard.mode == self.to {
+            return Ok(None);
+        }
+        let owner = self.guard.owner.as_ref().clone();
+        let hold = self.guard.take_hold();
+        Ok(Some(Task::Convert(Conversion { owner, hold, to: self.to })))
+    }
+
+    fn granted(self, _: Option<Task>) -> Result<(), UpgradeError> {
+        self.guard.mode = self.to;
+        Ok(())
+    }
+
+    fn refused(self, _: Task, refusal: Refusal) -> UpgradeError {
+        refusal.into()
+    }
+}
+
+impl From<Refusal> for UpgradeError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.reason {
+            Reason::Deadlock(held, blockers) => Self::WouldDeadlock {
+                owner: Arc::clone(refusal.owner.name_arc()),
+                lock: refusal.lock.name().clone(),
+                held,
+                wanted: refusal.wanted,
+                blockers,
+            },
+            _ => Self::Acquire(refusal.into()),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of the library from outside, in one binary.
+
+mod condition;
+mod tidy;
