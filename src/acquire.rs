@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Limit;
 use crate::core::queue::Priority;
-use crate::pending::{Ageing, Refusal, Task, Terms};
+use crate::pending::{self, Ageing, Terms};
+use crate::task::{Refusal, Task};
 
 /// A request not made yet: says how urgent it is and how long it may take, then [`now`](Self::now) or [`wait`](Self::wait)
 /// makes it.
@@ -168,7 +169,7 @@ impl<T: Target> Acquire<T> {
         let Some(task) = self.target.prepare(Patience::Waits)? else {
             return self.target.granted(None);
         };
-        Self::conclude(self.target, task.wait(&self.terms))
+        Self::conclude(self.target, pending::wait(task, &self.terms))
     }
 
     fn conclude(

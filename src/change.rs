@@ -7,12 +7,13 @@ use std::sync::Arc;
 use crate::acquire::{Patience, Target};
 use crate::core::mode::Mode;
 use crate::error::{AcquireError, HoldError, MembershipError, UpgradeError};
+use crate::hold::{Decisions, Hold, dispatch};
 use crate::name::LockName;
 use crate::owner::Owner;
-use crate::pending::{self, Decisions, Hold, Members, Refusal, Stage, Task, dispatch};
 use crate::request::{Membership, Names, SetRequest, Which};
 use crate::set::Set;
 use crate::set_hold::{Modes, NotHeld, SetHold, Upgrading, take_free};
+use crate::task::{Members, Refusal, Stage, Task, conflicting_holders};
 
 /// One owner before one set.
 #[derive(Debug)]
@@ -118,7 +119,7 @@ impl<H: Holder> UpgradeNames<H> {
         match waits {
             Patience::Tries => AcquireError::WouldBlock { owner, lock: name, wanted: to }.into(),
             Patience::Waits => {
-                let blockers = pending::conflicting_holders(seat.owner, &lock, to);
+                let blockers = conflicting_holders(seat.owner, &lock, to);
                 UpgradeError::WouldDeadlock { owner, lock: name, held, wanted: to, blockers }
             }
         }

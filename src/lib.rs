@@ -8,6 +8,7 @@ pub mod condition;
 mod core;
 mod error;
 pub mod ganeti;
+mod hold;
 mod level;
 mod lock_set;
 mod manager;
@@ -22,6 +23,7 @@ mod set;
 mod set_hold;
 mod shared_lock;
 mod sync;
+mod task;
 
 pub use crate::acquire::Acquire;
 pub use crate::change::{ChangeMembers, UpgradeNames};

@@ -7,11 +7,12 @@ use crate::acquire::{Acquire, Patience, Target};
 use crate::change::{Change, ChangeMembers, Holder, Seat, UpgradeNames};
 use crate::core::mode::Mode;
 use crate::error::{Abandoned, AcquireError, BuildError, HoldError};
+use crate::hold::dispatch;
 use crate::owner::Owner;
-use crate::pending::{Refusal, Task, dispatch};
 use crate::request::{Membership, Names, SetRequest};
 use crate::set::Set;
 use crate::set_hold::SetHold;
+use crate::task::{Refusal, Task};
 
 /// Named locks that are taken together: some by name, or [`ALL`](crate::ALL) at the cost of one.
 ///

@@ -1,28 +1,22 @@
-//! Taking several locks as one request, and waiting for them.
+//! Waiting for the locks of a task.
 //!
-//! A [`Taking`] goes through its locks in order and takes what needs no waiting. At the first lock that does, it becomes a
-//! [`Chain`] in that lock's queue: whoever releases the lock hands it over and takes the chain on to the next one, so that the
-//! waiter wakes once, when all is held. The only place that wakes anybody.
+//! At a lock that has to be waited for, a task becomes a [`Chain`] in that lock's queue: whoever releases the lock hands it
+//! over and takes the chain on to the next one, so that the waiter wakes once, when all is held. The only place that wakes.
 //!
 //! Order of mutexes: a chain's state, then a lock's queue; never two of a kind. What a queue decided is told to its chains by
 //! [`dispatch`] when neither is held.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::{self, Limit};
 use crate::core::mode::Mode;
 use crate::core::queue::{Deadlock, Priority, Ticket};
-use crate::error::{AcquireError, Blocker};
-use crate::owner::{self, LockId, Owner, Record, Slot};
-use crate::raw::{self, Cancelled, Enqueued, Outcome, Tried};
-use crate::sync::{Condvar, Mutex};
-
-/// A lock in whose queue chains wait.
-pub(crate) type Lock = raw::Lock<Arc<Chain>>;
-/// What a transition of a lock decided about chains; to be given to [`dispatch`].
-pub(crate) type Decisions = Vec<raw::Decided<Arc<Chain>>>;
+use crate::hold::{Decisions, Waiter, dispatch};
+use crate::owner::Owner;
+use crate::raw::{Cancelled, Enqueued, Outcome};
+use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::task::{Progress, Reason, Refusal, Task};
 
 /// Raises the priority of a request while it waits, so that it cannot starve.
 ///
@@ -76,490 +70,31 @@ pub(crate) struct Terms {
     pub(crate) ageing: Option<Ageing>,
 }
 
-/// Where the names of a set are found while a request is under way.
-pub(crate) trait Directory: Send + Sync + std::fmt::Debug {
-    fn set_name(&self) -> &Arc<str>;
-    /// The lock that has this name now.
-    fn find(&self, name: &Arc<str>) -> Option<Arc<Lock>>;
-    /// Every lock of the set, in byte order of the names.
-    fn list(&self) -> Vec<Arc<Lock>>;
-}
-
-/// What a request wants of one set, or of a lock by itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Stage {
-    /// The set-lock and the mode it is taken in, before any member.
-    pub(crate) top: Option<(Arc<Lock>, Mode)>,
-    pub(crate) members: Members,
-    /// The mode of the members.
-    pub(crate) mode: Mode,
-    pub(crate) directory: Option<Arc<dyn Directory>>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Members {
-    /// All of these, in this order.
-    Exactly(Vec<Arc<Lock>>),
-    /// Those of these that are free; at least so many.
-    Free(Vec<Arc<Lock>>, usize),
-    /// Whatever is free of the set; at least so many.
-    AnyFree(usize),
-}
-
-/// A lock held.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    pub(crate) lock: Arc<Lock>,
-    pub(crate) mode: Mode,
-    pub(crate) slot: Slot,
-}
-
-impl Hold {
-    /// Gives the lock back.
-    pub(crate) fn release(self, owner: &Owner, decisions: &mut Decisions) {
-        owner.clear(self.slot);
-        self.lock.release(self.mode, decisions);
+/// Does a task, waiting where it must.
+///
+/// # Errors
+/// The task, which holds what it held before, with why.
+pub(crate) fn wait(mut task: Task, terms: &Terms) -> Result<Task, Box<(Task, Refusal)>> {
+    match task.advance(terms.priority) {
+        Progress::Done => return Ok(task),
+        Progress::Failed(reason) => return task.fail(reason),
+        Progress::Blocked => {}
     }
-
-    /// Goes on in a weaker mode.
-    pub(crate) fn downgrade(&mut self, owner: &Owner, to: Mode, decisions: &mut Decisions) {
-        if self.mode != to {
-            owner.record_hold(self.slot, LockId::of(&self.lock), to);
-            self.lock.downgrade(self.mode, to, decisions);
-            self.mode = to;
+    let start = clock::now();
+    match terms.limit.deadline(start) {
+        Ok(deadline) => Chain::begin(task, terms.priority, start).wait(deadline, terms.ageing),
+        Err(clock::TooNear) => {
+            let blockers = task.blockers();
+            task.fail(Reason::TimedOut(Duration::ZERO, blockers))
         }
-    }
-
-    /// Goes on in a stronger mode if that needs no waiting.
-    pub(crate) fn try_convert(&mut self, owner: &Owner, to: Mode) -> bool {
-        let done = self.mode == to || self.lock.try_convert(self.mode, to);
-        if done {
-            self.converted(owner, to);
-        }
-        done
-    }
-
-    fn converted(&mut self, owner: &Owner, to: Mode) {
-        self.mode = to;
-        owner.record_hold(self.slot, LockId::of(&self.lock), to);
-    }
-
-    /// Ends the hold by deleting the lock.
-    pub(crate) fn delete(self, owner: &Owner, decisions: &mut Decisions) {
-        owner.clear(self.slot);
-        self.lock.delete(decisions);
-    }
-}
-
-/// What a stage got.
-#[derive(Debug, Default)]
-pub(crate) struct Had {
-    pub(crate) top: Option<Hold>,
-    pub(crate) members: Vec<Hold>,
-}
-
-impl Had {
-    /// Gives everything back, the set-lock last: whoever is let in there finds everything below free.
-    pub(crate) fn release(self, owner: &Owner, decisions: &mut Decisions) {
-        for hold in self.members.into_iter().rev().chain(self.top) {
-            hold.release(owner, decisions);
-        }
-    }
-}
-
-/// Why a request cannot go on, and at which lock.
-#[derive(Debug)]
-pub struct Refusal {
-    pub(crate) owner: Owner,
-    pub(crate) lock: Arc<Lock>,
-    pub(crate) wanted: Mode,
-    pub(crate) reason: Reason,
-}
-
-#[derive(Debug)]
-pub(crate) enum Reason {
-    AlreadyHeld(Record),
-    Deleted,
-    WouldBlock,
-    TimedOut(Duration, Vec<Blocker>),
-    NotEnough { set: Arc<str>, wanted: usize, had: usize },
-    Deadlock(Mode, Vec<Blocker>),
-}
-
-impl From<Refusal> for AcquireError {
-    fn from(refusal: Refusal) -> Self {
-        let owner = Arc::clone(refusal.owner.name_arc());
-        let lock = refusal.lock.name().clone();
-        let wanted = refusal.wanted;
-        match refusal.reason {
-            Reason::AlreadyHeld(record) => {
-                Self::AlreadyHeld { owner, lock, wanted, held: record.held() }
-            }
-            Reason::Deleted => Self::Deleted { owner, lock, wanted },
-            Reason::TimedOut(waited, blockers) => {
-                Self::TimedOut { owner, lock, wanted, waited, blockers }
-            }
-            // Only a conversion can deadlock, and its error has a case of its own.
-            Reason::WouldBlock | Reason::Deadlock(..) => Self::WouldBlock { owner, lock, wanted },
-            Reason::NotEnough { set, wanted, had } => Self::NotEnough { owner, set, wanted, had },
-        }
-    }
-}
-
-/// How far a task came without waiting.
-#[derive(Debug)]
-enum Progress {
-    Done,
-    Blocked,
-    Failed(Reason),
-}
-
-/// Something that takes locks, and may have to wait for them.
-#[derive(Debug)]
-pub enum Task {
-    Take(Taking),
-    Convert(Conversion),
-}
-
-/// Locks being taken, stage by stage. Holds what it has; [`rollback`](Self::rollback) gives it back.
-#[derive(Debug)]
-pub struct Taking {
-    owner: Owner,
-    stages: Vec<Stage>,
-    /// The stage under way, and how many of its locks are had.
-    stage: usize,
-    next: usize,
-    /// The slot of the lock asked for, while it is not had.
-    asked: Option<Slot>,
-    had: Vec<Had>,
-}
-
-impl Taking {
-    pub(crate) fn new(owner: Owner, stages: Vec<Stage>) -> Self {
-        let had = Vec::with_capacity(stages.len());
-        Self { owner, stages, stage: 0, next: 0, asked: None, had }
-    }
-
-    /// What each stage got, in order.
-    pub(crate) fn into_had(self) -> Vec<Had> {
-        self.had
-    }
-
-    /// Takes what can be had without waiting.
-    fn advance(&mut self, priority: Priority) -> Progress {
-        while self.stage < self.stages.len() {
-            if self.had.len() == self.stage {
-                self.had.push(Had::default());
-            }
-            let step = match self.stages[self.stage].members {
-                Members::Exactly(_) => self.take_next(priority),
-                Members::Free(..) | Members::AnyFree(_) => self.take_free(priority),
-            };
-            if let Err(progress) = step {
-                return progress;
-            }
-        }
-        Progress::Done
-    }
-
-    /// The lock that comes next in the stage under way: the set-lock, then the members.
-    fn current(&self) -> Option<(&Arc<Lock>, Mode)> {
-        let stage = self.stages.get(self.stage)?;
-        let tops = usize::from(stage.top.is_some());
-        if self.next < tops {
-            return stage.top.as_ref().map(|(lock, mode)| (lock, *mode));
-        }
-        match &stage.members {
-            Members::Exactly(locks) => Some((locks.get(self.next - tops)?, stage.mode)),
-            Members::Free(..) | Members::AnyFree(_) => None,
-        }
-    }
-
-    /// Takes the next lock of the stage, or ends the stage.
-    fn take_next(&mut self, priority: Priority) -> Result<(), Progress> {
-        let Some((lock, mode)) = self.current() else {
-            self.stage += 1;
-            self.next = 0;
-            return Ok(());
-        };
-        let lock = Arc::clone(lock);
-        let slot = self.ask(&lock)?;
-        match lock.try_take(mode, priority) {
-            Tried::Taken => {
-                self.granted(lock, mode, slot);
-                Ok(())
-            }
-            Tried::Blocked => Err(Progress::Blocked),
-            Tried::Deleted => self.look_up_again(&lock),
-        }
-    }
-
-    /// Claims the slot of the lock that comes next.
-    fn ask(&mut self, lock: &Arc<Lock>) -> Result<Slot, Progress> {
-        if let Some(slot) = self.asked {
-            return Ok(slot);
-        }
-        let id = LockId::of(lock);
-        // The set-lock, or a lock by itself, is where asking twice shows.
-        let slot = if self.next == 0 {
-            self.owner.claim(id).map_err(|record| Progress::Failed(Reason::AlreadyHeld(record)))?
-        } else {
-            self.owner.reserve(id)
-        };
-        self.asked = Some(slot);
-        Ok(slot)
-    }
-
-    fn granted(&mut self, lock: Arc<Lock>, mode: Mode, slot: Slot) {
-        self.owner.record_hold(slot, LockId::of(&lock), mode);
-        self.asked = None;
-        let is_top = self.next == 0 && self.stages[self.stage].top.is_some();
-        let hold = Hold { lock, mode, slot };
-        let had = &mut self.had[self.stage];
-        if is_top {
-            had.top = Some(hold);
-        } else {
-            had.members.push(hold);
-        }
-        self.next += 1;
-    }
-
-    /// The lock was deleted before its turn came; if the name has a lock again, that one is meant.
-    fn look_up_again(&mut self, deleted: &Arc<Lock>) -> Result<(), Progress> {
-        self.forget_asked();
-        let stage = &mut self.stages[self.stage];
-        let tops = usize::from(stage.top.is_some());
-        let found = stage.directory.as_ref().and_then(|d| d.find(deleted.name().name_arc()));
-        match (found, &mut stage.members) {
-            (Some(found), Members::Exactly(locks)) if self.next >= tops && !found.is_deleted() => {
-                locks[self.next - tops] = found;
-                Ok(())
-            }
-            _ => Err(Progress::Failed(Reason::Deleted)),
-        }
-    }
-
-    fn forget_asked(&mut self) {
-        if let Some(slot) = self.asked.take() {
-            self.owner.clear(slot);
-        }
-    }
-
-    /// Takes what is free of an opportunistic stage, in one go.
-    fn take_free(&mut self, priority: Priority) -> Result<(), Progress> {
-        let (wanted, candidates) = self.candidates(priority)?;
-        let mode = self.stages[self.stage].mode;
-        for lock in candidates {
-            let slot = self.owner.reserve(LockId::of(&lock));
-            if lock.try_take(mode, priority) == Tried::Taken {
-                self.granted(lock, mode, slot);
-            } else {
-                self.owner.clear(slot);
-            }
-        }
-        let had = self.had[self.stage].members.len();
-        if had < wanted {
-            let set = self.stages[self.stage].directory.as_ref().map(|d| Arc::clone(d.set_name()));
-            let set = set.unwrap_or_default();
-            return Err(Progress::Failed(Reason::NotEnough { set, wanted, had }));
-        }
-        self.stage += 1;
-        self.next = 0;
-        Ok(())
-    }
-
-    /// What an opportunistic stage may take, and how much it must: nothing is free if the set-lock is not.
-    fn candidates(&mut self, priority: Priority) -> Result<(usize, Vec<Arc<Lock>>), Progress> {
-        if let Some((top, mode)) = self.stages[self.stage].top.clone() {
-            let slot = self.ask(&top)?;
-            let tried = top.try_take(mode, priority);
-            if tried == Tried::Taken {
-                self.granted(top, mode, slot);
-            } else {
-                self.forget_asked();
-                return Ok((self.stages[self.stage].members.wanted(), Vec::new()));
-            }
-        }
-        let stage = &self.stages[self.stage];
-        let candidates = match &stage.members {
-            Members::Exactly(locks) | Members::Free(locks, _) => locks.clone(),
-            Members::AnyFree(_) => stage.directory.as_ref().map_or_else(Vec::new, |d| d.list()),
-        };
-        Ok((stage.members.wanted(), candidates))
-    }
-
-    /// Gives back what was taken, the last first.
-    fn rollback(&mut self, decisions: &mut Decisions) {
-        self.forget_asked();
-        for had in self.had.drain(..).rev() {
-            had.release(&self.owner, decisions);
-        }
-    }
-}
-
-impl Members {
-    fn wanted(&self) -> usize {
-        match self {
-            Self::Exactly(locks) => locks.len(),
-            Self::Free(_, at_least) | Self::AnyFree(at_least) => *at_least,
-        }
-    }
-}
-
-/// A hold on its way to a stronger mode.
-#[derive(Debug)]
-pub struct Conversion {
-    pub(crate) owner: Owner,
-    pub(crate) hold: Hold,
-    pub(crate) to: Mode,
-}
-
-impl Task {
-    pub(crate) fn take(owner: &Owner, stages: Vec<Stage>) -> Self {
-        Self::Take(Taking::new(owner.clone(), stages))
-    }
-
-    /// Does it without waiting, or not at all.
-    ///
-    /// # Errors
-    /// The task as it was before, with why.
-    pub(crate) fn now(mut self, priority: Priority) -> Result<Self, Box<(Self, Refusal)>> {
-        match self.advance(priority) {
-            Progress::Done => Ok(self),
-            Progress::Blocked => self.fail(Reason::WouldBlock),
-            Progress::Failed(reason) => self.fail(reason),
-        }
-    }
-
-    /// Does it, waiting where it must.
-    ///
-    /// # Errors
-    /// The task as it was before, with why.
-    pub(crate) fn wait(mut self, terms: &Terms) -> Result<Self, Box<(Self, Refusal)>> {
-        match self.advance(terms.priority) {
-            Progress::Done => Ok(self),
-            Progress::Blocked => self.queue_up(terms),
-            Progress::Failed(reason) => self.fail(reason),
-        }
-    }
-
-    fn queue_up(self, terms: &Terms) -> Result<Self, Box<(Self, Refusal)>> {
-        let start = clock::now();
-        match terms.limit.deadline(start) {
-            Err(clock::TooNear) => {
-                let blockers = self.blockers();
-                self.fail(Reason::TimedOut(Duration::ZERO, blockers))
-            }
-            Ok(deadline) => Chain::begin(self, terms.priority, start).wait(deadline, terms.ageing),
-        }
-    }
-
-    fn owner(&self) -> &Owner {
-        match self {
-            Self::Take(taking) => &taking.owner,
-            Self::Convert(conversion) => &conversion.owner,
-        }
-    }
-
-    /// The lock under way and the mode wanted of it.
-    fn current(&self) -> Option<(&Arc<Lock>, Mode)> {
-        match self {
-            Self::Take(taking) => taking.current(),
-            Self::Convert(conversion) => Some((&conversion.hold.lock, conversion.to)),
-        }
-    }
-
-    fn advance(&mut self, priority: Priority) -> Progress {
-        match self {
-            Self::Take(taking) => taking.advance(priority),
-            Self::Convert(c) => {
-                let done = c.hold.try_convert(&c.owner, c.to);
-                if done { Progress::Done } else { Progress::Blocked }
-            }
-        }
-    }
-
-    /// Records that the lock under way is held, by the hand of whoever released it.
-    fn granted(&mut self) {
-        match self {
-            Self::Take(taking) => {
-                let (lock, mode) = taking.current().expect("it waited for one");
-                let lock = Arc::clone(lock);
-                let slot = taking.asked.expect("a lock waited for was asked for");
-                taking.granted(lock, mode, slot);
-            }
-            Self::Convert(c) => c.hold.converted(&c.owner, c.to),
-        }
-    }
-
-    fn rollback(&mut self, decisions: &mut Decisions) {
-        if let Self::Take(taking) = self {
-            taking.rollback(decisions);
-        }
-    }
-
-    fn fail(mut self, reason: Reason) -> Result<Self, Box<(Self, Refusal)>> {
-        let refusal = self.refusal(reason);
-        let mut decisions = Vec::new();
-        self.rollback(&mut decisions);
-        dispatch(decisions);
-        Err(Box::new((self, refusal)))
-    }
-
-    fn refusal(&self, reason: Reason) -> Refusal {
-        let (lock, wanted) = match (self.current(), self) {
-            (Some((lock, wanted)), _) => (Arc::clone(lock), wanted),
-            (None, Self::Take(taking)) => {
-                // An opportunistic stage failed as a whole.
-                let (top, _) = taking.stages[taking.stage].top.as_ref().expect("it has a set");
-                (Arc::clone(top), taking.stages[taking.stage].mode)
-            }
-            (None, Self::Convert(_)) => unreachable!("a conversion has one lock"),
-        };
-        Refusal { owner: self.owner().clone(), lock, wanted, reason }
-    }
-
-    /// Who stands in the way at this moment: the holders that conflict, or else those who wait in front.
-    fn blockers(&self) -> Vec<Blocker> {
-        let Some((lock, wanted)) = self.current() else { return Vec::new() };
-        let mut blockers = conflicting_holders(self.owner(), lock, wanted);
-        if blockers.is_empty() {
-            blockers = lock.inspect(|_, queue| {
-                let waiting = queue.map_or_else(Vec::new, |queue| queue.waiting());
-                let first = waiting.into_iter().next();
-                first.map_or_else(Vec::new, |first| {
-                    let others = first.waiters.iter().filter(|chain| chain.owner != *self.owner());
-                    others.map(|chain| Blocker::waiting(&chain.owner, first.mode)).collect()
-                })
-            });
-        }
-        blockers
-    }
-}
-
-pub(crate) fn conflicting_holders(asking: &Owner, lock: &Arc<Lock>, wanted: Mode) -> Vec<Blocker> {
-    owner::holders(LockId::of(lock))
-        .into_iter()
-        .filter(|(owner, mode)| owner != asking && !wanted.admits(*mode))
-        .map(|(owner, mode)| Blocker::holding(&owner, mode))
-        .collect()
-}
-
-impl Blocker {
-    fn holding(owner: &Owner, mode: Mode) -> Self {
-        Self { owner: Arc::clone(owner.name_arc()), mode, waits: false }
-    }
-
-    fn waiting(owner: &Owner, mode: Mode) -> Self {
-        Self { owner: Arc::clone(owner.name_arc()), mode, waits: true }
     }
 }
 
 /// A task that waits.
 #[derive(Debug)]
 pub(crate) struct Chain {
-    pub(crate) owner: Owner,
-    pub(crate) since: Instant,
+    owner: Owner,
+    since: Instant,
     state: Mutex<State>,
     decided: Condvar,
 }
@@ -616,27 +151,31 @@ impl Chain {
                 Ok(Enqueued::Granted) => task.granted(),
                 // It may have come back under the same name: the next attempt finds out.
                 Ok(Enqueued::Deleted) => {}
-                Err(Deadlock) => {
-                    let reason = Reason::Deadlock(task.held_mode(), task.blockers());
+                Err((held, Deadlock)) => {
+                    let reason = Reason::Deadlock(held, task.blockers());
                     break Self::failed(task, reason, decisions);
                 }
             }
         };
     }
 
+    /// Stands in line for the lock that blocks the task.
+    ///
+    /// # Errors
+    /// [`Deadlock`], with the mode from which a conversion starts.
     fn join_queue(
         self: &Arc<Self>,
         task: &Task,
         priority: Priority,
         decisions: &mut Decisions,
-    ) -> Result<Enqueued, Deadlock> {
+    ) -> Result<Enqueued, (Mode, Deadlock)> {
         let (lock, wanted) = task.current().expect("it is blocked by one");
-        let chain = Arc::clone(self);
-        match task {
-            Task::Take(_) => Ok(lock.enqueue(wanted, priority, chain, decisions)),
-            Task::Convert(c) => {
-                lock.enqueue_conversion(c.hold.mode, wanted, priority, chain, decisions)
-            }
+        let waiter = Arc::clone(self) as Arc<dyn Waiter>;
+        match task.converts_from() {
+            None => Ok(lock.enqueue(wanted, priority, waiter, decisions)),
+            Some(held) => lock
+                .enqueue_conversion(held, wanted, priority, waiter, decisions)
+                .map_err(|deadlock| (held, deadlock)),
         }
     }
 
@@ -644,27 +183,6 @@ impl Chain {
         let refusal = task.refusal(reason);
         task.rollback(decisions);
         Phase::Failed(refusal)
-    }
-
-    /// Hears that its current lock was decided, and goes on. Ignores what the waiter found out by itself.
-    fn on_decided(self: &Arc<Self>, ticket: Ticket, outcome: Outcome, decisions: &mut Decisions) {
-        let mut state = self.state.lock();
-        if !matches!(state.phase, Phase::Queued(queued) if queued == ticket) {
-            return;
-        }
-        let task = state.task.as_mut().expect("taken only when decided");
-        match outcome {
-            Outcome::Granted => {
-                task.granted();
-                self.proceed(&mut state, decisions);
-            }
-            Outcome::Deleted => state.phase = Self::failed(task, Reason::Deleted, decisions),
-        }
-        let waits_on = matches!(state.phase, Phase::Queued(_));
-        drop(state);
-        if !waits_on {
-            self.decided.notify_one();
-        }
     }
 
     /// Blocks this thread until the task is decided or the deadline has passed.
@@ -782,9 +300,7 @@ impl Chain {
     }
 
     /// What the waiter gets in the end.
-    fn conclude(
-        mut state: crate::sync::MutexGuard<'_, State>,
-    ) -> Result<Task, Box<(Task, Refusal)>> {
+    fn conclude(mut state: MutexGuard<'_, State>) -> Result<Task, Box<(Task, Refusal)>> {
         let task = state.task.take().expect("the waiter comes once");
         match std::mem::replace(&mut state.phase, Phase::Moving) {
             Phase::Failed(refusal) => Err(Box::new((task, refusal))),
@@ -810,22 +326,33 @@ impl Chain {
     }
 }
 
-impl Task {
-    /// The mode from which a conversion starts.
-    fn held_mode(&self) -> Mode {
-        match self {
-            Self::Convert(conversion) => conversion.hold.mode,
-            Self::Take(_) => unreachable!("only conversions start from a mode"),
-        }
+impl Waiter for Chain {
+    fn owner(&self) -> &Owner {
+        &self.owner
     }
-}
 
-/// Tells chains what was decided about them, until nothing more follows from it. To be called with no mutex held.
-pub(crate) fn dispatch(decisions: Decisions) {
-    let mut todo = VecDeque::from(decisions);
-    while let Some(decided) = todo.pop_front() {
-        let mut more = Vec::new();
-        decided.waiter.on_decided(decided.ticket, decided.outcome, &mut more);
-        todo.extend(more);
+    fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Ignores what the waiter found out by itself meanwhile.
+    fn on_decided(self: Arc<Self>, ticket: Ticket, outcome: Outcome, decisions: &mut Decisions) {
+        let mut state = self.state.lock();
+        if !matches!(state.phase, Phase::Queued(queued) if queued == ticket) {
+            return;
+        }
+        let task = state.task.as_mut().expect("taken only when decided");
+        match outcome {
+            Outcome::Granted => {
+                task.granted();
+                self.proceed(&mut state, decisions);
+            }
+            Outcome::Deleted => state.phase = Self::failed(task, Reason::Deleted, decisions),
+        }
+        let waits_on = matches!(state.phase, Phase::Queued(_));
+        drop(state);
+        if !waits_on {
+            self.decided.notify_one();
+        }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::error::AcquireError;
 use crate::level::{Level, LevelRequest};
 use crate::owner::Owner;
-use crate::pending::Stage;
 use crate::request::{SetRequest, Which};
 use crate::set::Set;
+use crate::task::Stage;
 
 /// The sets of all levels, by rank.
 #[derive(Debug)]

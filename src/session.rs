@@ -7,13 +7,14 @@ use crate::acquire::{Acquire, Patience, Target};
 use crate::change::{Change, ChangeMembers, Holder, Seat, UpgradeNames};
 use crate::core::mode::Mode;
 use crate::error::{Abandoned, AcquireError, HoldError, UpgradeError};
+use crate::hold::dispatch;
 use crate::level::Level;
 use crate::name::LockName;
 use crate::owner::Owner;
-use crate::pending::{Refusal, Stage, Task, dispatch};
 use crate::plan::{Hierarchy, Part, Wanted, check_order};
 use crate::request::{Names, Which};
 use crate::set_hold::SetHold;
+use crate::task::{Refusal, Stage, Task};
 
 /// What one owner holds in a [`LockManager`](crate::LockManager): its keyring. Dropping it releases everything, the deepest
 /// level first.

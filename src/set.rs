@@ -9,9 +9,10 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::{Abandoned, BuildError};
+use crate::hold::Lock;
 use crate::name::LockName;
-use crate::pending::{Directory, Lock, Members, Stage};
 use crate::request::{Membership, SetRequest, Which};
+use crate::task::{Directory, Members, Stage};
 
 /// The name under which a set-lock is shown; Ganeti's.
 pub(crate) const LOCKSET: &str = "[lockset]";

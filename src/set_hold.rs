@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use crate::core::mode::Mode;
 use crate::error::Abandoned;
+use crate::hold::{Decisions, Had, Hold, Lock};
 use crate::name::LockName;
 use crate::owner::{LockId, Owner, Slot};
-use crate::pending::{Conversion, Decisions, Directory, Had, Hold, Lock};
 use crate::raw::Tried;
 use crate::request::{Names, Which};
 use crate::set::Set;
+use crate::task::{Conversion, Directory};
 
 #[derive(Debug)]
 pub(crate) struct SetHold {
@@ -84,11 +85,6 @@ impl SetHold {
             Some(_) => self.set.names(),
             None => self.members.iter().map(|hold| Arc::clone(name_of(hold))).collect(),
         }
-    }
-
-    /// Number of locks this takes, the set-lock included.
-    pub(crate) fn locks(&self) -> usize {
-        1 + self.members.len()
     }
 
     /// One lock held and its mode, to name in an error.

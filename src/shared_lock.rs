@@ -8,10 +8,11 @@ use crate::acquire::{Acquire, Patience, Target};
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
 use crate::error::{Abandoned, AcquireError, HoldError, UpgradeError};
+use crate::hold::{Hold, Lock, dispatch};
 use crate::name::LockName;
 use crate::owner::{LockId, Owner, Slot};
-use crate::pending::{Conversion, Hold, Lock, Members, Reason, Refusal, Stage, Task, dispatch};
 use crate::raw::Tried;
+use crate::task::{Conversion, Members, Reason, Refusal, Stage, Task};
 
 /// A named lock: shared by many or held by one, granted by priority, then by arrival.
 ///

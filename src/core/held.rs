@@ -106,10 +106,6 @@ impl Held {
         self.0 & flag.0 == flag.0
     }
 
-    pub(crate) const fn is_free(self) -> bool {
-        self.holders() == 0
-    }
-
     /// Owners in `mode`.
     pub(crate) const fn count(self, mode: Mode) -> u64 {
         (self.0 & all(mode)) / one(mode)

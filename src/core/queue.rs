@@ -250,22 +250,18 @@ impl<W> Queue<W> {
         )
     }
 
+    /// What goes first.
+    pub(crate) fn first(&self) -> Option<Waiting<'_, W>> {
+        let group = self.front().map(|rank| &self.groups[&rank.group]);
+        self.conversions.first().map(Conversion::look).or_else(|| group.map(Group::look))
+    }
+
     /// Everything pending, in queue order.
     pub(crate) fn waiting(&self) -> Vec<Waiting<'_, W>> {
         let mut ranks: Vec<Rank> = self.order.iter().map(|(_, Reverse(rank))| *rank).collect();
         ranks.sort_unstable();
-        let conversions = self.conversions.iter().map(|c| Waiting {
-            mode: c.to,
-            priority: c.priority,
-            from: Some(c.from),
-            waiters: vec![&c.waiter],
-        });
-        let groups = ranks.iter().map(|rank| {
-            let Group { mode, priority, members } = &self.groups[&rank.group];
-            let waiters = members.values().collect();
-            Waiting { mode: *mode, priority: *priority, from: None, waiters }
-        });
-        conversions.chain(groups).collect()
+        let groups = ranks.iter().map(|rank| self.groups[&rank.group].look());
+        self.conversions.iter().map(Conversion::look).chain(groups).collect()
     }
 
     fn arrive(&mut self) -> Ticket {
@@ -348,5 +344,19 @@ impl<W> Queue<W> {
                 members == self.places.len()
             }
         );
+    }
+}
+
+impl<W> Group<W> {
+    fn look(&self) -> Waiting<'_, W> {
+        let waiters = self.members.values().collect();
+        Waiting { mode: self.mode, priority: self.priority, from: None, waiters }
+    }
+}
+
+impl<W> Conversion<W> {
+    fn look(&self) -> Waiting<'_, W> {
+        let waiters = vec![&self.waiter];
+        Waiting { mode: self.to, priority: self.priority, from: Some(self.from), waiters }
     }
 }

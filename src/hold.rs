@@ -1,0 +1,99 @@
+//! A lock as it is held, and as it is waited for.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::core::mode::Mode;
+use crate::core::queue::Ticket;
+use crate::owner::{LockId, Owner, Slot};
+use crate::raw::{self, Outcome};
+
+/// Somebody in the queue of a lock.
+pub(crate) trait Waiter: fmt::Debug + Send + Sync {
+    fn owner(&self) -> &Owner;
+
+    /// When it began to wait.
+    fn since(&self) -> Instant;
+
+    /// Hears that the lock was decided, and goes on to the next; what follows from that is added to `decisions`.
+    fn on_decided(self: Arc<Self>, ticket: Ticket, outcome: Outcome, decisions: &mut Decisions);
+}
+
+/// A lock that anybody can wait for.
+pub(crate) type Lock = raw::Lock<Arc<dyn Waiter>>;
+
+/// What a transition of a lock decided about waiters; to be given to [`dispatch`].
+pub(crate) type Decisions = Vec<raw::Decided<Arc<dyn Waiter>>>;
+
+/// Tells waiters what was decided about them, until nothing more follows from it. To be called with no mutex held.
+pub(crate) fn dispatch(decisions: Decisions) {
+    let mut todo = VecDeque::from(decisions);
+    while let Some(decided) = todo.pop_front() {
+        let mut more = Vec::new();
+        decided.waiter.on_decided(decided.ticket, decided.outcome, &mut more);
+        todo.extend(more);
+    }
+}
+
+/// A lock held.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) lock: Arc<Lock>,
+    pub(crate) mode: Mode,
+    pub(crate) slot: Slot,
+}
+
+impl Hold {
+    /// Gives the lock back.
+    pub(crate) fn release(self, owner: &Owner, decisions: &mut Decisions) {
+        owner.clear(self.slot);
+        self.lock.release(self.mode, decisions);
+    }
+
+    /// Goes on in a weaker mode.
+    pub(crate) fn downgrade(&mut self, owner: &Owner, to: Mode, decisions: &mut Decisions) {
+        if self.mode != to {
+            owner.record_hold(self.slot, LockId::of(&self.lock), to);
+            self.lock.downgrade(self.mode, to, decisions);
+            self.mode = to;
+        }
+    }
+
+    /// Goes on in a stronger mode if that needs no waiting.
+    pub(crate) fn try_convert(&mut self, owner: &Owner, to: Mode) -> bool {
+        let done = self.mode == to || self.lock.try_convert(self.mode, to);
+        if done {
+            self.converted(owner, to);
+        }
+        done
+    }
+
+    pub(crate) fn converted(&mut self, owner: &Owner, to: Mode) {
+        self.mode = to;
+        owner.record_hold(self.slot, LockId::of(&self.lock), to);
+    }
+
+    /// Ends the hold by deleting the lock.
+    pub(crate) fn delete(self, owner: &Owner, decisions: &mut Decisions) {
+        owner.clear(self.slot);
+        self.lock.delete(decisions);
+    }
+}
+
+/// What a stage got.
+#[derive(Debug, Default)]
+pub(crate) struct Had {
+    pub(crate) top: Option<Hold>,
+    pub(crate) members: Vec<Hold>,
+}
+
+impl Had {
+    /// Gives everything back, the set-lock last: whoever is let in there finds everything below free.
+    pub(crate) fn release(self, owner: &Owner, decisions: &mut Decisions) {
+        for hold in self.members.into_iter().rev().chain(self.top) {
+            hold.release(owner, decisions);
+        }
+    }
+}
