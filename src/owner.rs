@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+// Not the facade's atomics: no grant depends on a slot, and models need not look into them.
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::core::mode::Mode;
-use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Somebody who takes locks: a job, a request, a migration; not a thread, between which it may move.
 ///

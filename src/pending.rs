@@ -118,8 +118,6 @@ enum Phase {
     Granted,
     /// Holds nothing any more.
     Failed(Refusal),
-    /// Holds nothing any more, because the waiter gave up.
-    Withdrawn,
 }
 
 impl Chain {
@@ -240,61 +238,48 @@ impl Chain {
         dispatch(decisions);
     }
 
-    /// Withdraws at the deadline. What was granted by now is kept if it is all there is to have.
+    /// Withdraws at the deadline, unless it is decided already.
     fn give_up(self: &Arc<Self>) -> Result<Task, Box<(Task, Refusal)>> {
         let waited = clock::now().saturating_duration_since(self.since);
-        let refusal = {
-            let state = self.state.lock();
-            state.task.as_ref().map(|task| {
-                let blockers = task.blockers();
-                task.refusal(Reason::TimedOut(waited, blockers))
-            })
-        };
-        self.cancel();
-        let state = self.state.lock();
-        if let (Phase::Withdrawn, Some(refusal)) = (&state.phase, refusal) {
-            tracing::debug!(waited_us = waited.as_micros() as u64, "timed out");
-            let task = { state }.task.take().expect("nobody else takes it");
-            return Err(Box::new((task, refusal)));
-        }
-        Self::conclude(state)
-    }
-
-    /// Withdraws, unless it is decided already; a lock granted meanwhile is given on.
-    pub(crate) fn cancel(self: &Arc<Self>) {
+        tracing::debug!(waited_us = waited.as_micros() as u64, "time is up");
         let mut decisions = Vec::new();
         let mut state = self.state.lock();
         if let Phase::Queued(ticket) = state.phase {
             let priority = state.priority;
             let task = state.task.as_mut().expect("taken only when decided");
-            let (lock, _) = task.current().expect("it waits for one");
-            state.phase = match lock.cancel(ticket, &mut decisions) {
-                Cancelled::Deleted => Self::failed(task, Reason::Deleted, &mut decisions),
-                Cancelled::Withdrawn => {
-                    task.rollback(&mut decisions);
-                    Phase::Withdrawn
-                }
-                Cancelled::Granted => {
-                    task.granted();
-                    Self::conclude_without_waiting(task, priority, &mut decisions)
-                }
-            };
+            state.phase = Self::withdraw(task, ticket, priority, waited, &mut decisions);
         }
-        drop(state);
+        let result = Self::conclude(state);
         dispatch(decisions);
+        result
     }
 
-    fn conclude_without_waiting(
+    /// Leaves the queue of the current lock. If that was granted meanwhile, and all the rest can be had without waiting, the
+    /// grant counts.
+    fn withdraw(
         task: &mut Task,
+        ticket: Ticket,
         priority: Priority,
+        waited: Duration,
         decisions: &mut Decisions,
     ) -> Phase {
-        match task.advance(priority) {
-            Progress::Done => Phase::Granted,
-            Progress::Failed(reason) => Self::failed(task, reason, decisions),
-            Progress::Blocked => {
-                task.rollback(decisions);
-                Phase::Withdrawn
+        let blockers = task.blockers();
+        let (lock, _) = task.current().expect("it waits for one");
+        match lock.cancel(ticket, decisions) {
+            Cancelled::Withdrawn => {
+                Self::failed(task, Reason::TimedOut(waited, blockers), decisions)
+            }
+            Cancelled::Deleted => Self::failed(task, Reason::Deleted, decisions),
+            Cancelled::Granted => {
+                task.granted();
+                match task.advance(priority) {
+                    Progress::Done => Phase::Granted,
+                    Progress::Failed(reason) => Self::failed(task, reason, decisions),
+                    Progress::Blocked => {
+                        let reason = Reason::TimedOut(waited, task.blockers());
+                        Self::failed(task, reason, decisions)
+                    }
+                }
             }
         }
     }
@@ -305,9 +290,7 @@ impl Chain {
         match std::mem::replace(&mut state.phase, Phase::Moving) {
             Phase::Failed(refusal) => Err(Box::new((task, refusal))),
             Phase::Granted => Ok(task),
-            Phase::Moving | Phase::Queued(_) | Phase::Withdrawn => {
-                unreachable!("only a decided chain is concluded")
-            }
+            Phase::Moving | Phase::Queued(_) => unreachable!("only a decided chain is concluded"),
         }
     }
 

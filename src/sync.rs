@@ -11,7 +11,7 @@ mod imp {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
 
     pub(crate) mod atomic {
-        pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+        pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
     }
 
     /// Wakes the one thread that waits for a state behind a mutex.
@@ -44,7 +44,7 @@ mod imp {
     use std::time::Instant;
 
     pub(crate) mod atomic {
-        pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+        pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
     }
 
     #[derive(Debug, Default)]

@@ -1,0 +1,363 @@
+//! Models of the word, the queue and the hand-off between them, explored by loom in every order that matters.
+//!
+//! `RUSTFLAGS="--cfg tierlock_loom" cargo test --release --test models`; `cargo xtask test` does it. Each model guards a cell
+//! that loom watches, so that a weakened ordering shows as well as a broken exclusion. There is no clock: a deadline has always
+//! passed, so a timed request withdraws at once and meets whatever grants it in every interleaving.
+#![cfg(tierlock_loom)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom::cell::UnsafeCell;
+use loom::model::Builder;
+use loom::thread;
+use tierlock::{
+    AcquireError, LockSet, Membership, Mode, Owner, SharedLock, UpgradeError, exclusive,
+};
+
+const TIMED: Duration = Duration::from_secs(1);
+
+/// Two threads are explored exhaustively.
+fn explore(model: impl Fn() + Send + Sync + 'static) {
+    explore_up_to(None, model);
+}
+
+/// Three threads up to three preemptions, which every seeded bug needed at most.
+fn explore_bounded(model: impl Fn() + Send + Sync + 'static) {
+    explore_up_to(Some(3), model);
+}
+
+fn explore_up_to(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.max_branches = 100_000;
+    builder.check(model);
+}
+
+/// A lock, and a cell that only its holders touch.
+#[derive(Clone)]
+struct Guarded {
+    lock: SharedLock,
+    cell: Arc<UnsafeCell<u32>>,
+}
+
+impl Guarded {
+    fn new() -> Self {
+        Self { lock: SharedLock::new("config"), cell: Arc::new(UnsafeCell::new(0)) }
+    }
+
+    fn write(&self) {
+        self.cell.with_mut(|_| ());
+    }
+
+    fn read(&self) {
+        self.cell.with(|_| ());
+    }
+
+    /// Takes the lock, touches the cell as the mode permits, and gives it back.
+    fn visit(&self, name: &'static str, mode: Mode) {
+        let owner = Owner::new(name);
+        let _guard = self.lock.acquire(&owner, mode).wait().unwrap();
+        self.touch(mode);
+    }
+
+    /// As `visit`, unless the time is up first.
+    fn visit_in_time(&self, name: &'static str, mode: Mode) {
+        let owner = Owner::new(name);
+        match self.lock.acquire(&owner, mode).timeout(TIMED).wait() {
+            Ok(_guard) => self.touch(mode),
+            Err(error) => assert!(error.is_timeout(), "{error}"),
+        }
+    }
+
+    fn touch(&self, mode: Mode) {
+        if mode == Mode::Exclusive { self.write() } else { self.read() }
+    }
+
+    fn spawn(&self, act: impl FnOnce(&Self) + 'static) -> thread::JoinHandle<()> {
+        let this = self.clone();
+        thread::spawn(move || act(&this))
+    }
+
+    /// Nobody holds it, nobody waits: a stranger gets it at once.
+    fn assert_at_rest(&self) {
+        assert_eq!(self.lock.mode(), None);
+        drop(self.lock.exclusive(&Owner::new("stranger")).now().unwrap());
+    }
+}
+
+#[test]
+fn two_writers_exclude_each_other_and_both_end() {
+    explore(|| {
+        let guarded = Guarded::new();
+        let other = guarded.spawn(|g| g.visit("b", Mode::Exclusive));
+        guarded.visit("a", Mode::Exclusive);
+        other.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn the_last_reader_out_lets_the_writer_in() {
+    explore_bounded(|| {
+        let guarded = Guarded::new();
+        let readers = ["b", "c"].map(|name| guarded.spawn(move |g| g.visit(name, Mode::Shared)));
+        guarded.visit("a", Mode::Exclusive);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn two_writers_and_a_reader_all_end() {
+    explore_bounded(|| {
+        let guarded = Guarded::new();
+        let writer = guarded.spawn(|g| g.visit("b", Mode::Exclusive));
+        let reader = guarded.spawn(|g| g.visit("c", Mode::Shared));
+        guarded.visit("a", Mode::Exclusive);
+        writer.join().unwrap();
+        reader.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn intentions_go_together_and_keep_the_exclusive_out() {
+    explore_bounded(|| {
+        let guarded = Guarded::new();
+        let intent = guarded.spawn(|g| g.visit("b", Mode::IntentExclusive));
+        let other = guarded.spawn(|g| g.visit("c", Mode::IntentShared));
+        guarded.visit("a", Mode::Exclusive);
+        intent.join().unwrap();
+        other.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn a_request_that_times_out_meets_its_grant_and_loses_nothing() {
+    explore(|| {
+        let guarded = Guarded::new();
+        let timed = guarded.spawn(|g| g.visit_in_time("b", Mode::Exclusive));
+        guarded.visit("a", Mode::Exclusive);
+        timed.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn a_writer_that_times_out_lets_the_reader_behind_it_go() {
+    explore_bounded(|| {
+        let guarded = Guarded::new();
+        let holder = Owner::new("a");
+        // Held to the end: the reader behind the writer must not need its release.
+        let guard = guarded.lock.shared(&holder).wait().unwrap();
+        let writer = guarded.spawn(|g| g.visit_in_time("b", Mode::Exclusive));
+        let reader = guarded.spawn(|g| g.visit("c", Mode::Shared));
+        writer.join().unwrap();
+        reader.join().unwrap();
+        drop(guard);
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn a_try_never_gets_in_the_way() {
+    explore(|| {
+        let guarded = Guarded::new();
+        let trying = guarded.spawn(|g| {
+            let owner = Owner::new("b");
+            if let Ok(_guard) = g.lock.exclusive(&owner).now() {
+                g.write();
+            }
+        });
+        guarded.visit("a", Mode::Exclusive);
+        trying.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn a_deletion_fails_whoever_waits_and_whoever_comes() {
+    explore_bounded(|| {
+        let guarded = Guarded::new();
+        let visitors = ["b", "c"].map(|name| {
+            guarded.spawn(move |g| {
+                let owner = Owner::new(name);
+                match g.lock.exclusive(&owner).wait() {
+                    Ok(_guard) => g.write(),
+                    Err(error) => assert!(matches!(error, AcquireError::Deleted { .. })),
+                }
+            })
+        });
+        guarded.lock.delete(&Owner::new("a")).wait().unwrap();
+        guarded.write();
+        visitors.into_iter().for_each(|visitor| visitor.join().unwrap());
+        let late = guarded.lock.shared(&Owner::new("d")).now().map(drop);
+        assert!(matches!(late, Err(AcquireError::Deleted { .. })));
+    });
+}
+
+#[test]
+fn of_two_deletions_one_wins() {
+    explore(|| {
+        let guarded = Guarded::new();
+        let other = guarded.lock.clone();
+        let other = thread::spawn(move || other.delete(&Owner::new("b")).wait().is_ok());
+        let own = guarded.lock.delete(&Owner::new("a")).wait().is_ok();
+        assert!(own ^ other.join().unwrap());
+        assert!(guarded.lock.is_deleted());
+    });
+}
+
+#[test]
+fn a_downgrade_lets_readers_in_beside_it_and_keeps_writers_out() {
+    explore_bounded(|| {
+        let guarded = Guarded::new();
+        let reader = guarded.spawn(|g| g.visit("b", Mode::Shared));
+        let writer = guarded.spawn(|g| g.visit("c", Mode::Exclusive));
+        let owner = Owner::new("a");
+        let mut guard = guarded.lock.exclusive(&owner).wait().unwrap();
+        guarded.write();
+        guard.downgrade();
+        guarded.read();
+        drop(guard);
+        reader.join().unwrap();
+        writer.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn an_upgrade_waits_for_the_other_reader_and_goes_before_the_writer() {
+    explore_bounded(|| {
+        let guarded = Guarded::new();
+        let reader = guarded.spawn(|g| g.visit("b", Mode::Shared));
+        let writer = guarded.spawn(|g| g.visit("c", Mode::Exclusive));
+        let owner = Owner::new("a");
+        let mut guard = guarded.lock.shared(&owner).wait().unwrap();
+        guarded.read();
+        guard.upgrade().wait().unwrap();
+        guarded.write();
+        drop(guard);
+        reader.join().unwrap();
+        writer.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn of_two_upgrades_at_once_one_is_told_that_it_would_deadlock() {
+    explore(|| {
+        let guarded = Guarded::new();
+        let upgrade = |g: &Guarded, name: &'static str| {
+            let owner = Owner::new(name);
+            let mut guard = g.lock.shared(&owner).wait().unwrap();
+            match guard.upgrade().wait() {
+                Ok(()) => g.write(),
+                Err(error) => assert!(matches!(error, UpgradeError::WouldDeadlock { .. })),
+            }
+        };
+        let other = guarded.spawn(move |g| upgrade(g, "b"));
+        upgrade(&guarded, "a");
+        other.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn an_upgrade_that_times_out_leaves_the_lock_held_as_it_was() {
+    explore(|| {
+        let guarded = Guarded::new();
+        let reader = guarded.spawn(|g| g.visit("b", Mode::Shared));
+        let owner = Owner::new("a");
+        let mut guard = guarded.lock.shared(&owner).wait().unwrap();
+        let upgraded = guard.upgrade().timeout(TIMED).wait().is_ok();
+        guarded.touch(if upgraded { Mode::Exclusive } else { Mode::Shared });
+        assert_eq!(guard.mode() == Mode::Exclusive, upgraded);
+        drop(guard);
+        reader.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+/// Two names, and a cell for each.
+#[derive(Clone)]
+struct GuardedSet {
+    set: LockSet,
+    cells: Arc<[UnsafeCell<u32>; 2]>,
+}
+
+impl GuardedSet {
+    fn new() -> Self {
+        let set = LockSet::new("nodes", Membership::Listed, ["n0", "n1"]).unwrap();
+        Self { set, cells: Arc::new([UnsafeCell::new(0), UnsafeCell::new(0)]) }
+    }
+
+    fn visit_both(&self, name: &'static str) {
+        let owner = Owner::new(name);
+        let _guard = self.set.acquire(&owner, exclusive(["n0", "n1"])).wait().unwrap();
+        self.cells.iter().for_each(|cell| cell.with_mut(|_| ()));
+    }
+
+    fn assert_at_rest(&self) {
+        let owner = Owner::new("stranger");
+        drop(self.set.acquire(&owner, exclusive(["n0", "n1"])).now().unwrap());
+        drop(self.set.acquire(&owner, exclusive(tierlock::ALL)).now().unwrap());
+    }
+}
+
+#[test]
+fn two_chains_over_two_locks_both_end() {
+    explore_bounded(|| {
+        let guarded = GuardedSet::new();
+        let other = guarded.clone();
+        let other = thread::spawn(move || other.visit_both("b"));
+        guarded.visit_both("a");
+        other.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn a_chain_that_times_out_half_way_gives_back_what_it_has() {
+    explore_bounded(|| {
+        let guarded = GuardedSet::new();
+        let other = guarded.clone();
+        let other = thread::spawn(move || {
+            let owner = Owner::new("b");
+            if let Ok(_guard) =
+                other.set.acquire(&owner, exclusive(["n0", "n1"])).timeout(TIMED).wait()
+            {
+                other.cells.iter().for_each(|cell| cell.with_mut(|_| ()));
+            }
+        });
+        {
+            let owner = Owner::new("a");
+            let _guard = guarded.set.acquire(&owner, exclusive("n1")).wait().unwrap();
+            guarded.cells[1].with_mut(|_| ());
+        }
+        other.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
+fn removing_a_name_fails_the_chain_that_waits_for_it_and_leaves_nothing_held() {
+    explore_bounded(|| {
+        let guarded = GuardedSet::new();
+        let other = guarded.clone();
+        let other = thread::spawn(move || {
+            let owner = Owner::new("b");
+            match other.set.acquire(&owner, exclusive(["n0", "n1"])).wait() {
+                Ok(_guard) => other.cells[1].with_mut(|_| ()),
+                Err(AcquireError::Deleted { .. } | AcquireError::NotFound { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        });
+        guarded.set.remove(&Owner::new("a"), "n1").wait().unwrap();
+        guarded.cells[1].with_mut(|_| ());
+        other.join().unwrap();
+        drop(guarded.set.acquire(&Owner::new("c"), exclusive(tierlock::ALL)).now().unwrap());
+    });
+}
