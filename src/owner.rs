@@ -207,15 +207,22 @@ impl Slots {
             .get_or_init(|| (0..FIRST << chunk).map(|_| AtomicUsize::new(FREE)).collect())
     }
 
-    /// Writes `bits` into a free slot: from the hint upwards, else from the start, else into a new one.
+    /// Writes `bits` into a free slot: where the hint points, else wherever there is one, else into a new one.
     fn reserve(&self, bits: usize) -> Slot {
-        let used = self.used.load(Ordering::Acquire);
-        let hint = self.hint.load(Ordering::Relaxed).min(used);
-        let mut at = (hint..used).chain(0..hint).chain(used..).find(|&at| self.try_take(at, bits));
-        let at = at.take().expect("the last range is endless");
-        self.used.fetch_max(at + 1, Ordering::AcqRel);
+        let hint = self.hint.load(Ordering::Relaxed);
+        let at = if self.try_take(hint, bits) { hint } else { self.search(hint, bits) };
+        if at >= self.used.load(Ordering::Relaxed) {
+            self.used.fetch_max(at + 1, Ordering::SeqCst);
+        }
         self.hint.store(at + 1, Ordering::Relaxed);
         Slot::try_from(at).expect("fewer locks than slot numbers")
+    }
+
+    #[cold]
+    fn search(&self, hint: usize, bits: usize) -> usize {
+        let used = self.used.load(Ordering::Acquire).max(hint);
+        let mut places = (hint..used).chain(0..hint).chain(used..);
+        places.find(|&at| self.try_take(at, bits)).expect("the last range is endless")
     }
 
     fn try_take(&self, at: usize, bits: usize) -> bool {
