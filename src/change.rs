@@ -23,6 +23,8 @@ pub struct Seat<'a> {
     pub(crate) hold: &'a mut Option<SetHold>,
     /// Nothing that comes later in the order of locks is held.
     pub(crate) last: bool,
+    /// The name that cannot be removed.
+    pub(crate) root: Option<&'a Arc<str>>,
 }
 
 /// Whoever has a seat. Not to be implemented elsewhere.
@@ -188,7 +190,9 @@ impl<H: Holder> Target for UpgradeNames<H> {
 #[derive(Debug)]
 pub struct ChangeMembers<H> {
     holder: Option<Result<H, MembershipError>>,
-    names: Names,
+    asked: Names,
+    /// What is asked for by name; all, as they were when the request was made.
+    names: Vec<Arc<str>>,
     change: Change,
 }
 
@@ -202,7 +206,7 @@ pub(crate) enum Change {
 
 impl<H: Holder> ChangeMembers<H> {
     pub(crate) fn new(holder: Result<H, MembershipError>, names: Names, change: Change) -> Self {
-        Self { holder: Some(holder), names, change }
+        Self { holder: Some(holder), asked: names, names: Vec::new(), change }
     }
 }
 
@@ -220,6 +224,10 @@ impl<H: Holder> Target for ChangeMembers<H> {
                 membership: seat.set.membership(),
             });
         }
+        self.names = match &self.asked.0 {
+            Which::These(names) => names.clone(),
+            Which::All => seat.set.names(),
+        };
         let task = match self.change {
             Change::Add | Change::AddHeld => seat.prepare_add(&self.names),
             Change::Remove => seat.prepare_remove(&self.names),
@@ -253,22 +261,10 @@ impl<H: Holder> Target for ChangeMembers<H> {
     }
 }
 
-/// The names that a change of members speaks of.
-fn these<'n>(names: &'n Names, all: &'n mut Vec<Arc<str>>, set: &Set) -> &'n [Arc<str>] {
-    match &names.0 {
-        Which::These(names) => names,
-        Which::All => {
-            *all = set.names();
-            all
-        }
-    }
-}
-
 impl Seat<'_> {
     /// Adding takes the set-lock in `IntentExclusive`, so it waits for whoever holds all of the set.
-    fn prepare_add(&self, names: &Names) -> Result<Option<Task>, MembershipError> {
-        let mut all = Vec::new();
-        let exists = these(names, &mut all, self.set).iter().find(|n| self.set.contains(n));
+    fn prepare_add(&self, names: &[Arc<str>]) -> Result<Option<Task>, MembershipError> {
+        let exists = names.iter().find(|name| self.set.contains(name));
         if let Some(name) = exists {
             let lock = self.set.full_name(name);
             return Err(MembershipError::AlreadyExists { owner: self.owner_name(), lock });
@@ -288,14 +284,13 @@ impl Seat<'_> {
 
     fn add(
         &mut self,
-        names: &Names,
+        names: &[Arc<str>],
         held: bool,
         decisions: &mut Decisions,
     ) -> Result<(), MembershipError> {
-        let mut all = Vec::new();
         let mut added: Vec<Hold> = Vec::new();
         let covered = self.hold.as_ref().is_some_and(|h| h.top_mode() == Mode::Exclusive);
-        let result = self.set.add(these(names, &mut all, self.set), |lock| {
+        let result = self.set.add(names, |lock| {
             if held && !covered {
                 added.push(take_free(lock, Mode::Exclusive, self.owner));
             }
@@ -311,9 +306,11 @@ impl Seat<'_> {
     }
 
     /// Removing takes the names exclusively, all of them before the first is deleted.
-    fn prepare_remove(&self, names: &Names) -> Result<Option<Task>, MembershipError> {
-        let mut all = Vec::new();
-        let names = these(names, &mut all, self.set);
+    fn prepare_remove(&self, names: &[Arc<str>]) -> Result<Option<Task>, MembershipError> {
+        if let Some(root) = self.root.filter(|root| names.contains(root)) {
+            let root = self.set.full_name(root);
+            return Err(MembershipError::RootStays { owner: self.owner_name(), root });
+        }
         if let Some(name) = names.iter().find(|name| !self.set.contains(name)) {
             return Err(self.not_found(self.set.full_name(name)));
         }
@@ -326,15 +323,15 @@ impl Seat<'_> {
         other.map_or(Ok(None), |name| Err(self.held_otherwise(self.set.full_name(name))))
     }
 
-    fn remove(&mut self, names: &Names, decisions: &mut Decisions) {
-        let mut all = Vec::new();
-        for name in these(names, &mut all, self.set) {
-            let taken = self.hold.as_mut().and_then(|hold| hold.take_out(name, self.owner));
-            if let Some(hold) = taken {
+    fn remove(&mut self, names: &[Arc<str>], decisions: &mut Decisions) {
+        let Some(hold) = self.hold.as_mut() else { return };
+        for name in names {
+            if let Some(removed) = hold.take_out(name, self.owner) {
                 self.set.forget(name);
-                hold.delete(self.owner, decisions);
+                removed.delete(self.owner, decisions);
             }
         }
+        hold.settle_top(self.owner, decisions);
     }
 
     /// Takes in what was acquired.

@@ -301,6 +301,11 @@ pub enum MembershipError {
     #[allow(missing_docs, reason = "the variant says it")]
     HeldOtherwise { owner: Arc<str>, lock: LockName, held: LockName, mode: Mode },
 
+    /// The root is there as long as its manager.
+    #[error("{by} cannot remove {root}: it is the root", by = Printable(owner))]
+    #[allow(missing_docs, reason = "the variant says it")]
+    RootStays { owner: Arc<str>, root: LockName },
+
     /// What the change needs was not acquired.
     #[error(transparent)]
     Acquire(#[from] AcquireError),

@@ -454,7 +454,7 @@ impl Holder for SetGuard {
     type Out = Self;
 
     fn seat(&mut self) -> Seat<'_> {
-        Seat { set: &self.set, owner: &self.owner, hold: &mut self.hold, last: true }
+        Seat { set: &self.set, owner: &self.owner, hold: &mut self.hold, last: true, root: None }
     }
 
     fn done(self) -> Self {
@@ -469,7 +469,10 @@ impl Holder for &mut SetGuard {
         SetGuard::seat(self)
     }
 
-    fn done(self) {}
+    fn done(self) {
+        // What was upgraded may have been abandoned before.
+        self.abandoned.extend(self.hold.iter().flat_map(SetHold::take_abandoned));
+    }
 }
 
 /// An owner that comes to a set only to change its members.

@@ -217,11 +217,10 @@ impl Chain {
 
     /// Becomes one step more urgent; returns when to do so again.
     fn age(self: &Arc<Self>, priority: Priority, ageing: Ageing, now: Instant) -> Option<Instant> {
-        let aged = priority.saturating_sub(1);
-        if aged < ageing.floor {
+        if priority <= ageing.floor {
             return None;
         }
-        self.set_priority(aged);
+        self.set_priority(priority - 1);
         now.checked_add(ageing.interval)
     }
 

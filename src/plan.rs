@@ -58,12 +58,18 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Tells whether the request asks for this name, by itself or among all.
-    pub(crate) fn asks_for(&self, name: &str) -> bool {
-        match &self.request.names.0 {
+    /// Tells whether this name is held once the request is granted, by itself or among all.
+    pub(crate) fn takes(&self, name: &str) -> bool {
+        let asks = match &self.request.names.0 {
             Which::All => true,
             Which::These(names) => names.iter().any(|n| n.as_ref() == name),
-        }
+        };
+        asks && self.request.at_least.is_none()
+    }
+
+    /// Tells whether the request is for this name and no other.
+    pub(crate) fn asks_only_for(&self, name: &str) -> bool {
+        matches!(&self.request.names.0, Which::These(names) if matches!(&names[..], [n] if n.as_ref() == name))
     }
 }
 

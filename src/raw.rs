@@ -20,6 +20,8 @@ pub(crate) struct Lock<W> {
     word: AtomicU64,
     /// There only while it has something to say, so that a lock at rest is small.
     slow: Mutex<Option<Box<Slow<W>>>>,
+    /// Tickets that earlier queues gave, so that none is given twice. Changes under the mutex alone.
+    arrivals: AtomicU64,
     name: LockName,
 }
 
@@ -75,7 +77,12 @@ pub(crate) enum Cancelled {
 
 impl<W> Lock<W> {
     pub(crate) fn new(name: LockName) -> Self {
-        Self { word: AtomicU64::new(Held::FREE.bits()), slow: Mutex::new(None), name }
+        Self {
+            word: AtomicU64::new(Held::FREE.bits()),
+            slow: Mutex::new(None),
+            arrivals: AtomicU64::new(0),
+            name,
+        }
     }
 
     pub(crate) fn name(&self) -> &LockName {
@@ -171,7 +178,7 @@ impl<W> Lock<W> {
         }
         // From here on the fast path is closed, and whoever leaves by it comes to the mutex afterwards.
         self.word.fetch_or(Held::QUEUED.bits(), Ordering::AcqRel);
-        let result = push(&mut slow.get_or_insert_with(Slow::new).queue);
+        let result = push(&mut self.slow(&mut slow).queue);
         let first = decided.len();
         self.settle(&mut slow, decided);
         let ticket = result?;
@@ -272,7 +279,7 @@ impl<W> Lock<W> {
     /// Records that `owner` ended while it held the lock exclusively; the caller still releases it.
     pub(crate) fn abandon(&self, owner: &Arc<str>) {
         let mut slow = self.slow.lock();
-        slow.get_or_insert_with(Slow::new).abandoned_by = Some(Arc::clone(owner));
+        self.slow(&mut slow).abandoned_by = Some(Arc::clone(owner));
         self.word.fetch_or(Held::ABANDONED.bits(), Ordering::AcqRel);
     }
 
@@ -288,7 +295,7 @@ impl<W> Lock<W> {
         let mut slow = self.slow.lock();
         self.word.fetch_and(!Held::ABANDONED.bits(), Ordering::AcqRel);
         let by = slow.as_mut().and_then(|slow| slow.abandoned_by.take());
-        Self::tidy(&mut slow);
+        self.tidy(&mut slow);
         by
     }
 
@@ -304,7 +311,7 @@ impl<W> Lock<W> {
         let empty = slow.as_ref().is_none_or(|slow| slow.queue.is_empty());
         if empty && !self.is_deleted() {
             self.word.fetch_and(!Held::QUEUED.bits(), Ordering::AcqRel);
-            Self::tidy(slow);
+            self.tidy(slow);
         }
     }
 
@@ -333,9 +340,16 @@ impl<W> Lock<W> {
         }
     }
 
-    fn tidy(slow: &mut Option<Box<Slow<W>>>) {
-        if slow.as_ref().is_some_and(|s| s.queue.is_empty() && s.abandoned_by.is_none()) {
-            *slow = None;
+    fn slow<'s>(&self, slow: &'s mut Option<Box<Slow<W>>>) -> &'s mut Slow<W> {
+        slow.get_or_insert_with(|| {
+            let queue = Queue::new(self.arrivals.load(Ordering::Relaxed));
+            Box::new(Slow { queue, abandoned_by: None })
+        })
+    }
+
+    fn tidy(&self, slow: &mut Option<Box<Slow<W>>>) {
+        if let Some(idle) = slow.take_if(|s| s.queue.is_empty() && s.abandoned_by.is_none()) {
+            self.arrivals.store(idle.queue.arrivals(), Ordering::Relaxed);
         }
     }
 
@@ -347,8 +361,5 @@ impl<W> Lock<W> {
     }
 }
 
-impl<W> Slow<W> {
-    fn new() -> Box<Self> {
-        Box::new(Self { queue: Queue::new(), abandoned_by: None })
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -411,9 +411,11 @@ impl Session {
         check_order(&self.hierarchy, &self.owner, parts)?;
         let Some(first) = parts.first() else { return Ok(()) };
         let root = self.hierarchy.root.as_deref();
-        let takes_root = first.rank == 0 && root.is_some_and(|root| first.asks_for(root));
+        let takes_root = first.rank == 0 && root.is_some_and(|root| first.takes(root));
         for part in parts {
-            self.check_root(part.rank, takes_root)?;
+            // Without it there may be nothing of its level either.
+            let nothing_else = part.rank == 0 && root.is_some_and(|root| part.asks_only_for(root));
+            self.check_root(part.rank, takes_root || nothing_else)?;
             self.check_level_free(part)?;
         }
         self.check_nothing_deeper(first.rank)
@@ -489,7 +491,8 @@ impl Session {
     fn seat(&mut self, rank: usize) -> Seat<'_> {
         let last = self.deepest_below(rank).is_none();
         let Self { hierarchy, owner, levels, .. } = self;
-        Seat { set: &hierarchy.sets[rank], owner, hold: &mut levels[rank], last }
+        let root = hierarchy.root.as_ref().filter(|_| rank == 0);
+        Seat { set: &hierarchy.sets[rank], owner, hold: &mut levels[rank], last, root }
     }
 
     fn owner_name(&self) -> Arc<str> {

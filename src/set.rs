@@ -120,6 +120,11 @@ impl Set {
         self.members.read().get(name).and_then(Member::lock).is_some()
     }
 
+    /// Tells whether a request for this name would find it.
+    pub(crate) fn offers(&self, name: &str) -> bool {
+        self.membership == Membership::OnDemand || self.contains(name)
+    }
+
     /// What a request comes to in locks; `None` if it asks for nothing.
     ///
     /// # Errors

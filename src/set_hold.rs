@@ -75,7 +75,7 @@ impl SetHold {
     pub(crate) fn mode_of(&self, name: &str) -> Option<Mode> {
         match self.position(name) {
             Ok(at) => Some(self.members[at].mode),
-            Err(_) => self.all().filter(|_| self.set.contains(name)),
+            Err(_) => self.all().filter(|_| self.set.offers(name)),
         }
     }
 
@@ -133,9 +133,7 @@ impl SetHold {
         if let Err(not_held) = self.check_held(kept) {
             return Err((self, not_held));
         }
-        if self.all().is_some() {
-            self.materialise(kept, owner, decisions);
-        }
+        self.spread(kept, owner);
         let (stay, go) = std::mem::take(&mut self.members)
             .into_iter()
             .partition(|hold| kept.binary_search(name_of(hold)).is_ok());
@@ -184,7 +182,7 @@ impl SetHold {
             self.release_all(owner, decisions);
             return None;
         }
-        self.settle_top(owner, decisions);
+        self.narrow_top(owner, decisions);
         Some(self)
     }
 
@@ -198,30 +196,40 @@ impl SetHold {
         owner: &Owner,
         decisions: &mut Decisions,
     ) -> Result<(), NotHeld> {
-        let these = match &names.0 {
-            Which::All => None,
+        match &names.0 {
+            Which::All if self.all().is_some() => self.downgrade_all(owner, decisions),
+            Which::All => self.downgrade_some(&self.names(), owner, decisions),
             Which::These(these) => {
                 self.check_held(these)?;
-                Some(these)
+                self.downgrade_some(these, owner, decisions);
             }
-        };
-        match these {
-            None if self.top.mode == Mode::Exclusive => {
-                self.top.downgrade(owner, Mode::Shared, decisions);
-                return Ok(());
-            }
-            Some(these) if self.top.mode == Mode::Exclusive && !these.is_empty() => {
-                self.materialise(&self.set.names(), owner, decisions);
-            }
-            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Goes on with the set-lock alone, which gives every name in the mode it leads to.
+    fn downgrade_all(&mut self, owner: &Owner, decisions: &mut Decisions) {
+        for hold in std::mem::take(&mut self.members).into_iter().rev() {
+            hold.release(owner, decisions);
+        }
+        self.top.downgrade(owner, Mode::Shared, decisions);
+    }
+
+    fn downgrade_some(&mut self, names: &[Arc<str>], owner: &Owner, decisions: &mut Decisions) {
+        let from_all = self.top.mode == Mode::Exclusive && !names.is_empty();
+        if from_all {
+            self.spread(&self.names_and(names), owner);
         }
         for hold in &mut self.members {
-            if these.is_none_or(|these| these.binary_search(name_of(hold)).is_ok()) {
+            if names.binary_search(name_of(hold)).is_ok() {
                 hold.downgrade(owner, Mode::Shared, decisions);
             }
         }
-        self.settle_top(owner, decisions);
-        Ok(())
+        if from_all {
+            self.narrow_top(owner, decisions);
+        } else {
+            self.settle_top(owner, decisions);
+        }
     }
 
     /// Makes names held shared exclusive, without waiting, until one is not free for it; `last` says that nothing deeper is
@@ -355,8 +363,9 @@ impl SetHold {
         self.members.is_empty() && self.all().is_none()
     }
 
-    /// Holds these names by themselves where the set-lock gave all of them, and no others any more.
-    fn materialise(&mut self, names: &[Arc<str>], owner: &Owner, decisions: &mut Decisions) {
+    /// Holds these names by themselves where the set-lock gives all of them. The set-lock stays as it is until they are as
+    /// they shall be: whoever is let in there finds them so.
+    fn spread(&mut self, names: &[Arc<str>], owner: &Owner) {
         let Some(mode) = self.all() else { return };
         let new: Vec<_> = names
             .iter()
@@ -365,16 +374,29 @@ impl SetHold {
             .map(|lock| take_free(lock, mode, owner))
             .collect();
         self.adopt(new);
-        if let Some(needed) = self.needed() {
-            self.top.downgrade(owner, needed, decisions);
+    }
+
+    /// The names held and these, which may come on demand.
+    fn names_and(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
+        let mut all = self.names();
+        all.extend_from_slice(names);
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Weakens the set-lock to what is needed of it.
+    pub(crate) fn settle_top(&mut self, owner: &Owner, decisions: &mut Decisions) {
+        if self.all().is_some() {
+            self.settle_all(owner, decisions);
+        } else {
+            self.narrow_top(owner, decisions);
         }
     }
 
-    /// Weakens the set-lock to what the members held need.
-    fn settle_top(&mut self, owner: &Owner, decisions: &mut Decisions) {
-        if self.all().is_some() {
-            self.settle_all(owner, decisions);
-        } else if let Some(needed) = self.needed() {
+    /// Weakens the set-lock to the intention that the members need.
+    fn narrow_top(&mut self, owner: &Owner, decisions: &mut Decisions) {
+        if let Some(needed) = self.needed() {
             self.top.downgrade(owner, needed, decisions);
         }
     }

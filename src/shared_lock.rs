@@ -552,6 +552,11 @@ impl Target for UpgradeLock<'_, '_> {
 
     fn granted(self, _: Option<Task>) -> Result<(), UpgradeError> {
         self.guard.mode = self.to;
+        if self.to == Mode::Exclusive
+            && let Some(by) = self.guard.lock.0.take_abandoned()
+        {
+            self.guard.abandoned = Some(by);
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! A [`Task`] takes what needs no waiting and stops at the first lock that does; it never waits itself.
 
 use std::fmt;
+use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::owner::{self, LockId, Owner, Record, Slot};
 use crate::raw::Tried;
 
 /// Where the names of a set are found while a request is under way.
-pub(crate) trait Directory: fmt::Debug + Send + Sync {
+pub(crate) trait Directory: fmt::Debug + Send + Sync + RefUnwindSafe {
     fn set_name(&self) -> &Arc<str>;
     /// The lock that has this name now.
     fn find(&self, name: &Arc<str>) -> Option<Arc<Lock>>;

@@ -23,6 +23,10 @@ pub(crate) struct Held(u64);
 
 const COUNT_BITS: u32 = 19;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+/// A quarter of what a count can hold: three counts below it, and as many again, fit into one.
+const FEW: u64 = 1 << (COUNT_BITS - 2);
+/// Set if some count has reached `FEW`.
+const CROWDED: u64 = (COUNT_MASK ^ (FEW - 1)) * (1 | 1 << COUNT_BITS | 1 << (2 * COUNT_BITS));
 const ABANDONED: u64 = 1 << 61;
 const DELETED: u64 = 1 << 62;
 const QUEUED: u64 = 1 << 63;
@@ -67,7 +71,8 @@ impl Held {
     pub(crate) const QUEUED: Self = Self(QUEUED);
     pub(crate) const DELETED: Self = Self(DELETED);
     pub(crate) const ABANDONED: Self = Self(ABANDONED);
-    /// As many owners as can share a lock in one mode; the next one waits.
+    /// As many owners as can share a lock, in whatever modes; the next one waits. So each count has room for whoever goes over to
+    /// its mode, and nobody gets a place by that.
     pub(crate) const SHARERS_MAX: u64 = COUNT_MASK;
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
@@ -85,8 +90,14 @@ impl Held {
 
     /// Tells whether `count` more owners can hold the lock in `mode`, whoever waits.
     pub(crate) const fn admits(self, mode: Mode, count: u64) -> bool {
-        self.0 & conflicts(mode) == 0
-            && (!mode.admits(mode) || self.count(mode) + count <= Self::SHARERS_MAX)
+        self.0 & conflicts(mode) == 0 && self.has_room(count)
+    }
+
+    /// Tells whether `count` more owners can be counted, in whatever mode.
+    const fn has_room(self, count: u64) -> bool {
+        // Nearly always so, and then nothing has to be added up.
+        let few = self.0 & CROWDED == 0 && count <= FEW;
+        few || self.holders() + count <= Self::SHARERS_MAX
     }
 
     /// Tells whether a newcomer can hold the lock in `mode` at once: it is admitted and nobody waits.
@@ -173,6 +184,18 @@ mod tests {
             assert!(!full.admits(mode, 1));
             assert_eq!((full.holders(), full.mode()), (Held::SHARERS_MAX, Some(mode)));
             assert!(full.without(mode).admits(mode, 1));
+        }
+    }
+
+    #[test]
+    fn room_is_counted_over_all_modes() {
+        let (few, max) = (FEW, Held::SHARERS_MAX);
+        for a in [0, 1, few - 1, few, few + 1, max - few, max - 1] {
+            for b in [0, 1, few - 1, few].into_iter().filter(|b| a + b <= max) {
+                let held = Held::FREE.with(Mode::IntentShared, a).with(Mode::Shared, b);
+                let room = max - a - b;
+                assert!(held.has_room(room) && !held.has_room(room + 1), "{held:?}");
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use super::mode::Mode;
 /// ```
 pub type Priority = i32;
 
-/// One request's place in the order of arrival at its queue; never given twice.
+/// One request's place in the order of arrival at its lock; never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(u64);
 
@@ -43,11 +43,11 @@ enum Who {
 
 type GroupId = u64;
 
-/// Place of a group in the queue: priority, then the arrival of its founder.
+/// Place of a group in the queue: priority, then the earliest arrival of all that ever joined it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     priority: Priority,
-    founder: Ticket,
+    earliest: Ticket,
     group: GroupId,
 }
 
@@ -97,20 +97,26 @@ pub(crate) struct Queue<W> {
 }
 
 impl<W> Queue<W> {
-    pub(crate) fn new() -> Self {
+    /// An empty queue of a lock for which so many requests have queued before.
+    pub(crate) fn new(arrivals: u64) -> Self {
         Self {
             conversions: Vec::new(),
             order: PriorityQueue::new(),
             groups: HashMap::new(),
             open: HashMap::new(),
             places: HashMap::new(),
-            arrivals: 0,
+            arrivals,
             founded: 0,
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.conversions.is_empty() && self.order.is_empty()
+    }
+
+    /// Requests that ever queued.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.arrivals
     }
 
     /// Pending requests.
@@ -286,6 +292,9 @@ impl<W> Queue<W> {
             Some(&id) => id,
             None => self.found(ticket, mode, priority),
         };
+        // One that changed its priority may have come before the group that it joins.
+        self.order
+            .change_priority_by(&id, |Reverse(rank)| rank.earliest = rank.earliest.min(ticket));
         let group = self.groups.get_mut(&id).expect("an open group exists");
         group.members.insert(ticket, waiter);
         if group.members.len() as u64 == Held::SHARERS_MAX {
@@ -295,10 +304,10 @@ impl<W> Queue<W> {
         self.places.insert(ticket, id);
     }
 
-    fn found(&mut self, founder: Ticket, mode: Mode, priority: Priority) -> GroupId {
+    fn found(&mut self, earliest: Ticket, mode: Mode, priority: Priority) -> GroupId {
         self.founded += 1;
         let id = self.founded;
-        self.order.push(id, Reverse(Rank { priority, founder, group: id }));
+        self.order.push(id, Reverse(Rank { priority, earliest, group: id }));
         self.groups.insert(id, Group { mode, priority, members: BTreeMap::new() });
         if mode.admits(mode) {
             self.open.insert((mode, priority), id);
@@ -360,3 +369,6 @@ impl<W> Conversion<W> {
         Waiting { mode: self.to, priority: self.priority, from: Some(self.from), waiters }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,5 +1,13 @@
 //! Tests of the library from outside, in one binary.
 
 mod condition;
+mod lock_set;
+mod misuse;
+mod properties;
+mod session;
+mod shared_lock;
 mod spans;
+mod support;
 mod tidy;
+mod traps;
+mod types;

@@ -1,0 +1,162 @@
+//! The engine: a pool of jobs, the workers that run them, and all that they share.
+
+use std::fmt;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use parking_lot::RwLock;
+use tierlock::ganeti::PRIORITY_MIN;
+use tierlock::{Ageing, LockManager};
+
+use crate::clock::{self, Clock};
+use crate::cluster::Cluster;
+use crate::job::{Attempt, Patience};
+use crate::names::{Name, NameTable};
+use crate::opcodes::Opcodes;
+use crate::pool::{Assignment, Pool};
+use crate::record::Recorder;
+use crate::setback::Setback;
+use crate::summary::Tally;
+use crate::workload::Workload;
+
+/// How long a job that waits for a lock without a timeout takes to become one step more urgent: from the least urgent to
+/// the most in 0.8 s, the longest that jobs should wait.
+const AGEING_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long a job that found too few locks free lets others work before it looks again: about as long as a job lasts.
+const BACK_OFF: Duration = Duration::from_millis(5);
+
+/// How to wait for locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    /// One budget for each attempt. When it is used up all is given back, and the job queues again.
+    Ganeti,
+    /// No timeouts, but those who wait become more urgent.
+    Patient,
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ganeti => "ganeti",
+            Self::Patient => "patient",
+        })
+    }
+}
+
+/// What the workers share.
+pub(crate) struct Engine<'e> {
+    pub(crate) manager: LockManager,
+    pub(crate) opcodes: &'e Opcodes,
+    pub(crate) workload: &'e Workload<'e>,
+    pub(crate) names: &'e NameTable,
+    /// The name of the lock that comes before all others.
+    pub(crate) root: Name,
+    pub(crate) cluster: RwLock<Cluster>,
+    pub(crate) pool: &'e Pool,
+    pub(crate) recorder: Recorder,
+    pub(crate) clock: Clock,
+    pub(crate) strategy: Strategy,
+    pub(crate) seed: u64,
+}
+
+impl Engine<'_> {
+    /// Runs all jobs, or as many as can be begun before the pool is told to stop.
+    pub(crate) fn run(&self, workers: usize, progress: &ProgressBar) -> Tally {
+        std::thread::scope(|scope| {
+            let workers: Vec<_> =
+                (0..workers).map(|_| scope.spawn(|| self.work(progress))).collect();
+            self.pool.keep_time();
+            let mut total = Tally::default();
+            for worker in workers {
+                match worker.join() {
+                    Ok(tally) => total.add(tally),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            total
+        })
+    }
+
+    /// The life of a worker.
+    fn work(&self, progress: &ProgressBar) -> Tally {
+        let _stop_all = StopOnPanic(self.pool);
+        let mut tally = Tally::default();
+        let jitter = |job, number| jitter(self.seed, job, number);
+        while let Some(assignment) = self.pool.take(jitter) {
+            let began = clock::now();
+            let patience = self.patience(&assignment);
+            let result = Attempt::new(self, &assignment, patience, &mut tally).run();
+            self.settle(&assignment, &result, &mut tally, progress);
+            tally.busy += began.elapsed();
+        }
+        tally
+    }
+
+    fn patience(&self, assignment: &Assignment) -> Patience {
+        match (self.strategy, assignment.attempt.timeout) {
+            (Strategy::Ganeti, Some(timeout)) => Patience::Until(clock::now() + timeout),
+            // Ganeti's last attempt blocks. It is the most urgent there is, so it does not age.
+            (Strategy::Ganeti, None) | (Strategy::Patient, _) => {
+                let interval = self.clock.scaled_wait(AGEING_INTERVAL);
+                Patience::Ageing(Ageing::every(interval).floor(PRIORITY_MIN))
+            }
+        }
+    }
+
+    fn settle(
+        &self,
+        assignment: &Assignment,
+        result: &Result<(), Setback>,
+        tally: &mut Tally,
+        progress: &ProgressBar,
+    ) {
+        let job = assignment.job;
+        tally.attempted(assignment.number, result);
+        match result {
+            Err(Setback::TimedOut) => self.pool.put_back(job),
+            Err(Setback::TooFew) => {
+                self.pool.put_off(job, clock::now() + self.clock.scaled_wait(BACK_OFF));
+            }
+            Ok(()) | Err(Setback::Failed(_)) => {
+                self.pool.finish(job);
+                progress.inc(1);
+            }
+        }
+    }
+}
+
+/// Lets nobody wait for a worker that is no more.
+struct StopOnPanic<'p>(&'p Pool);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
+/// A number from -1 to 1 that depends on nothing but these, so that a run can be repeated (splitmix64).
+fn jitter(seed: u64, job: usize, attempt: u32) -> f64 {
+    let mut bits = seed ^ ((job as u64) << 32) ^ u64::from(attempt);
+    bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^= bits >> 31;
+    (bits >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_spreads_over_its_range_and_repeats() {
+        let all: Vec<f64> = (0..1000).map(|job| jitter(7, job, 1)).collect();
+        assert!(all.iter().all(|jitter| (-1.0..=1.0).contains(jitter)));
+        assert!(all.iter().any(|&jitter| jitter < -0.9) && all.iter().any(|&jitter| jitter > 0.9));
+        assert_eq!(all[5].to_bits(), jitter(7, 5, 1).to_bits());
+        assert_ne!(all[5].to_bits(), jitter(8, 5, 1).to_bits());
+    }
+}
