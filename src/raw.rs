@@ -18,15 +18,20 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub(crate) struct Lock<W> {
     word: AtomicU64,
-    /// There only while it has something to say, so that a lock at rest is small.
-    slow: Mutex<Option<Box<Slow<W>>>>,
-    /// Tickets that earlier queues gave, so that none is given twice. Changes under the mutex alone.
-    arrivals: AtomicU64,
+    slow: Mutex<Slow<W>>,
     name: LockName,
 }
 
 #[derive(Debug)]
 struct Slow<W> {
+    /// There only while it has something to say, so that a lock at rest is small.
+    busy: Option<Box<Busy<W>>>,
+    /// Requests that queued before this queue came to be: no ticket is given twice.
+    arrivals: u64,
+}
+
+#[derive(Debug)]
+struct Busy<W> {
     queue: Queue<W>,
     /// The owner that ended without releasing, while the word says `ABANDONED`.
     abandoned_by: Option<Arc<str>>,
@@ -79,8 +84,7 @@ impl<W> Lock<W> {
     pub(crate) fn new(name: LockName) -> Self {
         Self {
             word: AtomicU64::new(Held::FREE.bits()),
-            slow: Mutex::new(None),
-            arrivals: AtomicU64::new(0),
+            slow: Mutex::new(Slow { busy: None, arrivals: 0 }),
             name,
         }
     }
@@ -120,7 +124,7 @@ impl<W> Lock<W> {
     #[cold]
     fn try_pass(&self, mode: Mode, priority: Priority) -> Tried {
         let slow = self.slow.lock();
-        if slow.as_ref().is_some_and(|slow| !slow.queue.yields_to(priority)) {
+        if slow.queue().is_some_and(|queue| !queue.yields_to(priority)) {
             return Tried::Blocked;
         }
         loop {
@@ -178,7 +182,7 @@ impl<W> Lock<W> {
         }
         // From here on the fast path is closed, and whoever leaves by it comes to the mutex afterwards.
         self.word.fetch_or(Held::QUEUED.bits(), Ordering::AcqRel);
-        let result = push(&mut self.slow(&mut slow).queue);
+        let result = push(&mut slow.busy().queue);
         let first = decided.len();
         self.settle(&mut slow, decided);
         let ticket = result?;
@@ -237,7 +241,7 @@ impl<W> Lock<W> {
     /// Withdraws a request.
     pub(crate) fn cancel(&self, ticket: Ticket, decided: &mut Vec<Decided<W>>) -> Cancelled {
         let mut slow = self.slow.lock();
-        let waiter = slow.as_mut().and_then(|slow| slow.queue.cancel(ticket));
+        let waiter = slow.queue_mut().and_then(|queue| queue.cancel(ticket));
         if waiter.is_some() {
             self.settle(&mut slow, decided);
             Cancelled::Withdrawn
@@ -256,7 +260,7 @@ impl<W> Lock<W> {
         decided: &mut Vec<Decided<W>>,
     ) -> bool {
         let mut slow = self.slow.lock();
-        let waits = slow.as_mut().is_some_and(|slow| slow.queue.set_priority(ticket, priority));
+        let waits = slow.queue_mut().is_some_and(|queue| queue.set_priority(ticket, priority));
         if waits {
             self.settle(&mut slow, decided);
         }
@@ -267,8 +271,8 @@ impl<W> Lock<W> {
     pub(crate) fn delete(&self, decided: &mut Vec<Decided<W>>) {
         let mut slow = self.slow.lock();
         self.word.store(Held::DELETED.bits(), Ordering::Release);
-        if let Some(mut slow) = slow.take() {
-            decided.extend(slow.queue.drain().into_iter().map(|(ticket, waiter)| Decided {
+        if let Some(mut busy) = slow.busy.take() {
+            decided.extend(busy.queue.drain().into_iter().map(|(ticket, waiter)| Decided {
                 ticket,
                 waiter,
                 outcome: Outcome::Deleted,
@@ -279,7 +283,7 @@ impl<W> Lock<W> {
     /// Records that `owner` ended while it held the lock exclusively; the caller still releases it.
     pub(crate) fn abandon(&self, owner: &Arc<str>) {
         let mut slow = self.slow.lock();
-        self.slow(&mut slow).abandoned_by = Some(Arc::clone(owner));
+        slow.busy().abandoned_by = Some(Arc::clone(owner));
         self.word.fetch_or(Held::ABANDONED.bits(), Ordering::AcqRel);
     }
 
@@ -294,35 +298,35 @@ impl<W> Lock<W> {
         }
         let mut slow = self.slow.lock();
         self.word.fetch_and(!Held::ABANDONED.bits(), Ordering::AcqRel);
-        let by = slow.as_mut().and_then(|slow| slow.abandoned_by.take());
-        self.tidy(&mut slow);
+        let by = slow.busy.as_mut().and_then(|busy| busy.abandoned_by.take());
+        slow.tidy();
         by
     }
 
     /// Looks at what waits, while nothing can change.
     pub(crate) fn inspect<R>(&self, look: impl FnOnce(Held, Option<&Queue<W>>) -> R) -> R {
         let slow = self.slow.lock();
-        look(self.held(), slow.as_ref().map(|slow| &slow.queue))
+        look(self.held(), slow.queue())
     }
 
     /// Grants from the front of the queue until the front has to wait.
-    fn settle(&self, slow: &mut Option<Box<Slow<W>>>, decided: &mut Vec<Decided<W>>) {
+    fn settle(&self, slow: &mut Slow<W>, decided: &mut Vec<Decided<W>>) {
         while self.grant(slow, decided, Queue::next) {}
-        let empty = slow.as_ref().is_none_or(|slow| slow.queue.is_empty());
+        let empty = slow.queue().is_none_or(Queue::is_empty);
         if empty && !self.is_deleted() {
             self.word.fetch_and(!Held::QUEUED.bits(), Ordering::AcqRel);
-            self.tidy(slow);
+            slow.tidy();
         }
     }
 
     /// Grants what `next` proposes, if anything. Holders may leave meanwhile, so the proposal is tried against the word.
     fn grant(
         &self,
-        slow: &mut Option<Box<Slow<W>>>,
+        slow: &mut Slow<W>,
         decided: &mut Vec<Decided<W>>,
         next: impl Fn(&Queue<W>, Held) -> Option<crate::core::queue::Pick>,
     ) -> bool {
-        let Some(Slow { queue, .. }) = slow.as_deref_mut() else { return false };
+        let Some(queue) = slow.queue_mut() else { return false };
         let mut held = self.held();
         loop {
             let Some(pick) = next(queue, held) else { return false };
@@ -340,24 +344,34 @@ impl<W> Lock<W> {
         }
     }
 
-    fn slow<'s>(&self, slow: &'s mut Option<Box<Slow<W>>>) -> &'s mut Slow<W> {
-        slow.get_or_insert_with(|| {
-            let queue = Queue::new(self.arrivals.load(Ordering::Relaxed));
-            Box::new(Slow { queue, abandoned_by: None })
-        })
-    }
-
-    fn tidy(&self, slow: &mut Option<Box<Slow<W>>>) {
-        if let Some(idle) = slow.take_if(|s| s.queue.is_empty() && s.abandoned_by.is_none()) {
-            self.arrivals.store(idle.queue.arrivals(), Ordering::Relaxed);
-        }
-    }
-
     fn exchange(&self, from: Held, to: Held) -> Result<(), Held> {
         self.word
             .compare_exchange(from.bits(), to.bits(), Ordering::AcqRel, Ordering::Acquire)
             .map(drop)
             .map_err(Held::from_bits)
+    }
+}
+
+impl<W> Slow<W> {
+    fn queue(&self) -> Option<&Queue<W>> {
+        self.busy.as_ref().map(|busy| &busy.queue)
+    }
+
+    fn queue_mut(&mut self) -> Option<&mut Queue<W>> {
+        self.busy.as_mut().map(|busy| &mut busy.queue)
+    }
+
+    fn busy(&mut self) -> &mut Busy<W> {
+        self.busy.get_or_insert_with(|| {
+            Box::new(Busy { queue: Queue::new(self.arrivals), abandoned_by: None })
+        })
+    }
+
+    fn tidy(&mut self) {
+        let idle = |busy: &mut Box<Busy<W>>| busy.queue.is_empty() && busy.abandoned_by.is_none();
+        if let Some(busy) = self.busy.take_if(idle) {
+            self.arrivals = busy.queue.arrivals();
+        }
     }
 }
 

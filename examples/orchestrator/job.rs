@@ -208,29 +208,38 @@ impl<'e> Attempt<'e> {
         );
         let duration = self.engine.clock.scaled(self.job.duration);
         for phase in Phase::ALL {
-            let changes = self.job.variant.later.iter().filter(|change| change.at == phase);
-            let mut changes = changes.peekable();
-            let commits = phase == Phase::Commit && self.job.variant.effect != Effect::None;
-            if changes.peek().is_none() && !commits && phase != Phase::End {
-                continue;
-            }
-            let fraction = self.engine.opcodes.fractions.of(phase);
-            self.engine.pool.sleep_until(started + duration.mul_f64(fraction));
-            if commits {
-                self.commit();
-            }
-            for change in changes {
-                self.change(change)?;
+            if self.has_part_in(phase) {
+                let part = duration.mul_f64(self.engine.opcodes.fractions.of(phase));
+                self.engine.pool.sleep_until(started + part);
+                self.enter(phase)?;
             }
         }
         self.tally.working += started.elapsed();
         Ok(())
     }
 
+    fn has_part_in(&self, phase: Phase) -> bool {
+        phase == Phase::End
+            || (phase == Phase::Commit && self.job.variant.effect != Effect::None)
+            || self.job.variant.later.iter().any(|change| change.at == phase)
+    }
+
+    fn enter(&mut self, phase: Phase) -> Result<(), Setback> {
+        if phase == Phase::Commit {
+            self.commit();
+        }
+        let later = &self.job.variant.later;
+        later.iter().filter(|change| change.at == phase).try_for_each(|change| self.change(change))
+    }
+
     /// Enters what the job did into the configuration, while it holds the locks concerned.
     fn commit(&mut self) {
+        let effect = self.job.variant.effect;
+        if effect == Effect::None {
+            return;
+        }
         let chosen = self.placed.as_deref().unwrap_or(&self.job.args.chosen);
-        self.engine.cluster.write().apply(self.job.variant.effect, &self.job.args, chosen);
+        self.engine.cluster.write().apply(effect, &self.job.args, chosen);
         self.created = None;
     }
 

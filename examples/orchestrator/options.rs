@@ -15,12 +15,14 @@ Usage: orchestrator [OPTIONS]
   --opcodes FILE      which locks each opcode takes  [Ganeti 2.10's, shipped]
   --workers N         threads that run jobs, 1 to 1000                     [25]
   --time-scale F      how long a microsecond of the files lasts here, 0 to 1000:
-                      arrivals, durations and timeouts. At 0 jobs arrive at once
-                      and last no time, with the timeouts of 1        [1.0]
+                      arrivals, durations and timeouts (Ganeti's, a thousandth
+                      of them at 1; below a millisecond they never queue). At 0
+                      all jobs arrive at once and take no time, with the
+                      timeouts of 1                                     [1.0]
   --strategy NAME     ganeti: one timeout for all locks of an attempt, then back
                       to the queue, more urgent after many attempts
-                      patient: no timeouts; who waits becomes more urgent
-                                                                       [ganeti]
+                      patient: no timeouts; who waits becomes more urgent, and
+                      keeps its worker, so that more of them help    [ganeti]
   --seed N            for the random part of the timeouts              [1]
   --trace FILE        writes every event as one line of JSON
   --help              this

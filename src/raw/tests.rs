@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use self::naive::{Naive, ranked};
-use super::{Cancelled, Decided, Enqueued, Lock, Outcome, Slow, Tried};
+use super::{Busy, Cancelled, Decided, Enqueued, Lock, Outcome, Slow, Tried};
 use crate::core::held::Held;
 use crate::core::mode::Mode;
 use crate::core::queue::{Deadlock, Priority, Queue, Ticket};
@@ -258,7 +258,11 @@ impl Trial {
         assert_eq!(held.is(Held::QUEUED), !self.model.pending().is_empty(), "{held:?}");
         let queue = self.lock.inspect(|_, queue| queue.map_or_else(Vec::new, Queue::anatomy));
         assert_eq!(ranked(&queue), ranked(self.model.pending()), "left the queue, right the model");
-        assert!(self.lock.slow.lock().is_some() != queue.is_empty(), "a lock at rest is small");
+        assert_eq!(
+            self.lock.slow.lock().busy.is_some(),
+            !queue.is_empty(),
+            "a lock at rest is small"
+        );
         for request in self.model.pending() {
             let (who, ticket) = (request.waiter, self.tickets[&request.waiter]);
             let position = self.lock.inspect(|_, queue| queue?.position(ticket));
@@ -284,15 +288,9 @@ impl Trial {
 impl Clone for Lock<Who> {
     fn clone(&self) -> Self {
         let slow = self.slow.lock();
-        let slow = slow
-            .as_ref()
-            .map(|slow| Box::new(Slow { queue: slow.queue.clone(), abandoned_by: None }));
-        let copy = |atomic: &AtomicU64| AtomicU64::new(atomic.load(Ordering::Relaxed));
-        Self {
-            word: copy(&self.word),
-            slow: Mutex::new(slow),
-            arrivals: copy(&self.arrivals),
-            name: self.name.clone(),
-        }
+        let queue = slow.queue().cloned();
+        let busy = queue.map(|queue| Box::new(Busy { queue, abandoned_by: None }));
+        let slow = Mutex::new(Slow { busy, arrivals: slow.arrivals });
+        Self { word: AtomicU64::new(self.held().bits()), slow, name: self.name.clone() }
     }
 }

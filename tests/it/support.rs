@@ -44,10 +44,14 @@ pub(crate) fn is_queued(lock: &SharedLock) -> bool {
     format!("{lock:?}").contains("queued")
 }
 
+/// Number of locks that the owner holds.
+pub(crate) fn holds(owner: &Owner) -> usize {
+    format!("{owner:?}").matches("Held").count()
+}
+
 /// Number of locks that the owner holds or asks for.
 pub(crate) fn slots(owner: &Owner) -> usize {
-    let text = format!("{owner:?}");
-    text.matches("Held").count() + text.matches("Asked").count()
+    holds(owner) + format!("{owner:?}").matches("Asked").count()
 }
 
 /// Hears when its thread begins to wait, which is told when it stands in the queue.

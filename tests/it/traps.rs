@@ -11,7 +11,9 @@ use tierlock::{
     SharedLock, exclusive, ganeti, shared,
 };
 
-use crate::support::{LONG, Waiter, admits, ms, now, on_a_slow_machine, slots, until, waits};
+use crate::support::{
+    LONG, Waiter, admits, holds, ms, now, on_a_slow_machine, slots, until, waits,
+};
 
 fn set<const COUNT: usize>(names: [&str; COUNT]) -> LockSet {
     LockSet::new("set", Membership::Listed, names).expect("each name once")
@@ -70,6 +72,28 @@ fn t2_readers_are_together_again_once_the_writer_has_gone() {
 }
 
 /// Ganeti: the set-lock comes back before the names, so that whoever waits for it finds them still held.
+#[test]
+fn t3_whoever_is_let_in_by_the_set_lock_finds_every_name_free() {
+    let names: Vec<_> = (0..50).map(|at| format!("n{at}")).collect();
+    let set = LockSet::new("set", Membership::Listed, names.clone()).unwrap();
+    let (holder, done) = (Owner::new("holder"), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..300 {
+                drop(set.acquire(&holder, exclusive(names.clone())).wait().unwrap());
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        let observer = Owner::new("observer");
+        while !done.load(Ordering::SeqCst) {
+            let all = set.acquire(&observer, exclusive(ALL)).wait().unwrap();
+            assert_eq!(holds(&holder), 0);
+            drop(all);
+        }
+    });
+}
+
+/// All of a set is one lock, so that it comes back whole.
 #[test]
 fn t3_all_of_a_set_comes_back_at_once() {
     const NAMES: usize = 50;
