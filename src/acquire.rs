@@ -63,7 +63,7 @@ pub enum Patience {
     Waits,
 }
 
-impl<T: Target> Acquire<T> {
+impl<T> Acquire<T> {
     pub(crate) fn new(target: T) -> Self {
         Self { target, terms: Terms::default() }
     }
@@ -127,7 +127,9 @@ impl<T: Target> Acquire<T> {
         self.terms.ageing = Some(ageing);
         self
     }
+}
 
+impl<T: Target> Acquire<T> {
     /// Makes the request if that needs no waiting and overtakes nobody as urgent.
     ///
     /// # Errors

@@ -19,9 +19,13 @@ use crate::setback::Setback;
 use crate::summary::Tally;
 use crate::workload::Workload;
 
-/// How long a job that waits for a lock without a timeout takes to become one step more urgent: from the least urgent to
-/// the most in 0.8 s, the longest that jobs should wait.
-const AGEING_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a patient job takes to become one step more urgent, counted from when it could begin: from the least urgent to the
+/// most in 80 ms, which is what few jobs should wait.
+const AGEING_INTERVAL: Duration = Duration::from_millis(2);
+
+/// How long a patient attempt lasts before it gives everything back and begins anew, as urgent as it has become: twenty times
+/// what most jobs hold their locks, since what it has keeps others waiting meanwhile, an exclusive BGL above all.
+const PATIENCE: Duration = Duration::from_millis(40);
 
 /// How long a job that found too few locks free lets others work before it looks again: about as long as a job lasts.
 const BACK_OFF: Duration = Duration::from_millis(5);
@@ -31,7 +35,8 @@ const BACK_OFF: Duration = Duration::from_millis(5);
 pub(crate) enum Strategy {
     /// One budget for each attempt. When it is used up all is given back, and the job queues again.
     Ganeti,
-    /// No timeouts, but those who wait become more urgent.
+    /// Who waits becomes more urgent, and begins anew only after a long time. Requests for all of a level let others pass at
+    /// first.
     Patient,
 }
 
@@ -97,11 +102,26 @@ impl Engine<'_> {
         match (self.strategy, assignment.attempt.timeout) {
             (Strategy::Ganeti, Some(timeout)) => Patience::Until(clock::now() + timeout),
             // Ganeti's last attempt blocks. It is the most urgent there is, so it does not age.
-            (Strategy::Ganeti, None) | (Strategy::Patient, _) => {
-                let interval = self.clock.scaled_wait(AGEING_INTERVAL);
-                Patience::Ageing(Ageing::every(interval).floor(PRIORITY_MIN))
+            (Strategy::Ganeti, None) => Patience::Ageing(self.ageing()),
+            (Strategy::Patient, _) => {
+                let deadline = clock::now() + self.clock.scaled_wait(PATIENCE);
+                Patience::AgeingUntil(self.ageing(), deadline)
             }
         }
+    }
+
+    fn ageing(&self) -> Ageing {
+        Ageing::every(self.ageing_interval()).floor(PRIORITY_MIN)
+    }
+
+    /// By how many steps a job becomes more urgent that waits so long.
+    pub(crate) fn steps_aged(&self, waited: Duration) -> i32 {
+        let steps = waited.as_micros() / self.ageing_interval().as_micros().max(1);
+        i32::try_from(steps).unwrap_or(i32::MAX)
+    }
+
+    fn ageing_interval(&self) -> Duration {
+        self.clock.scaled_wait(AGEING_INTERVAL)
     }
 
     fn settle(

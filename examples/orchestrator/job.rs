@@ -4,11 +4,11 @@
 
 use std::time::Instant;
 
-use tierlock::ganeti::{BGL, LEVELS, Level};
-use tierlock::{ALL, Ageing, Level as _, LevelRequest, Mode, Names, Session};
+use tierlock::ganeti::{BGL, LEVELS, Level, MODIFIABLE_LEVELS, PRIORITY_MIN};
+use tierlock::{ALL, Acquire, Ageing, Level as _, LevelRequest, Mode, Names, Session};
 
 use crate::clock;
-use crate::engine::Engine;
+use crate::engine::{Engine, Strategy};
 use crate::names::Name;
 use crate::opcodes::{Change, ChangeAction, Effect, Phase, Rule, Step, StepAction};
 use crate::pool::Assignment;
@@ -25,7 +25,25 @@ pub(crate) enum Patience {
     Until(Instant),
     /// However long it takes, becoming more urgent on the way.
     Ageing(Ageing),
+    /// Both: becoming more urgent on the way, and giving everything back if even that takes too long.
+    AgeingUntil(Ageing, Instant),
 }
+
+impl Patience {
+    /// The request, with as much patience as this.
+    fn of<T>(self, request: Acquire<T>) -> Acquire<T> {
+        match self {
+            Self::Until(deadline) => request.deadline(deadline),
+            Self::Ageing(ageing) => request.ageing(ageing),
+            Self::AgeingUntil(ageing, deadline) => request.ageing(ageing).deadline(deadline),
+        }
+    }
+}
+
+/// By how much less urgently than its job a patient request for all of a level begins. Once it is the most urgent, such a
+/// request keeps newcomers out of the level until everybody there has left, and they wait with all they hold elsewhere; so it
+/// first waits for a moment in which nobody is there anyway. Ageing sees to it that it need not wait for ever.
+const WIDE_YIELDS: i32 = 20;
 
 /// An attempt under way.
 pub(crate) struct Attempt<'e> {
@@ -115,10 +133,7 @@ impl<'e> Attempt<'e> {
         let asked = self.ask(kind, level, mode, &names);
         let wanted = request(level, mode, self.texts(&names), at_least);
         let wanted = self.session.acquire(wanted).priority(self.priority);
-        let result = match self.patience {
-            Patience::Until(deadline) => wanted.deadline(deadline).wait(),
-            Patience::Ageing(ageing) => wanted.ageing(ageing).wait(),
-        };
+        let result = self.patience.of(wanted).wait();
         self.tally.waited(level, self.job.priority, asked.elapsed());
         match result {
             Err(error) => return Err(self.refused(level, mode, &names, error.into())),
@@ -135,10 +150,7 @@ impl<'e> Attempt<'e> {
         let asked = self.ask(Kind::Request, level, mode, &names);
         let texts = self.texts(&names);
         let wanted = self.session.add_held(level, texts).priority(self.priority);
-        let result = match self.patience {
-            Patience::Until(deadline) => wanted.deadline(deadline).wait(),
-            Patience::Ageing(ageing) => wanted.ageing(ageing).wait(),
-        };
+        let result = self.patience.of(wanted).wait();
         self.tally.waited(level, self.job.priority, asked.elapsed());
         if let Err(error) = result {
             return Err(self.refused(level, mode, &names, error.into()));
@@ -150,11 +162,24 @@ impl<'e> Attempt<'e> {
         Ok(())
     }
 
-    /// Begins a request. As in Ganeti, the priority is that of the job at this moment.
+    /// Begins a request.
     fn ask(&mut self, kind: Kind, level: Level, mode: Mode, names: &Selection) -> Instant {
-        self.priority = self.engine.pool.priority(self.assignment.job);
+        let now = clock::now();
+        self.priority = self.urgency(level, names, now);
         self.record(kind, level, mode, names);
-        clock::now()
+        now
+    }
+
+    /// The priority of a request: as in Ganeti, that of the job at this moment. A patient job has aged since it could begin.
+    fn urgency(&self, level: Level, names: &Selection, now: Instant) -> i32 {
+        let priority = self.engine.pool.priority(self.assignment.job);
+        if self.engine.strategy == Strategy::Ganeti {
+            return priority;
+        }
+        let is_wide = matches!(names, Selection::All) && MODIFIABLE_LEVELS.contains(&level);
+        let yielded = if is_wide { WIDE_YIELDS } else { 0 };
+        let aged = self.engine.steps_aged(now - self.assignment.ready);
+        (priority + yielded).saturating_sub(aged).max(PRIORITY_MIN)
     }
 
     fn refused(&self, level: Level, mode: Mode, names: &Selection, setback: Setback) -> Setback {

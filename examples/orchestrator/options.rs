@@ -21,8 +21,8 @@ Usage: orchestrator [OPTIONS]
                       timeouts of 1                                     [1.0]
   --strategy NAME     ganeti: one timeout for all locks of an attempt, then back
                       to the queue, more urgent after many attempts
-                      patient: no timeouts; who waits becomes more urgent, and
-                      keeps its worker, so that more of them help    [ganeti]
+                      patient: waits in place for a long time and becomes more
+                      urgent; ALL of a level lets others pass first    [ganeti]
   --seed N            for the random part of the timeouts              [1]
   --trace FILE        writes every event as one line of JSON
   --help              this
