@@ -12,6 +12,7 @@ mod hold;
 mod level;
 mod lock_set;
 mod manager;
+pub mod monitor;
 mod name;
 mod owner;
 mod pending;
@@ -22,8 +23,10 @@ mod session;
 mod set;
 mod set_hold;
 mod shared_lock;
+mod snapshot;
 mod sync;
 mod task;
+mod waits;
 
 pub use crate::acquire::Acquire;
 pub use crate::change::{ChangeMembers, UpgradeNames};
@@ -35,6 +38,7 @@ pub use crate::error::{
 pub use crate::level::{Level, LevelId, LevelRequest};
 pub use crate::lock_set::{AcquireSet, LockSet, SetGuard, Visit};
 pub use crate::manager::{LockManager, LockManagerBuilder};
+pub use crate::monitor::LockMonitor;
 pub use crate::name::LockName;
 pub use crate::owner::Owner;
 pub use crate::pending::Ageing;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{AcquireError, BuildError};
 use crate::level::{Level, LevelId, LevelRequest};
+use crate::monitor::{LockMonitor, Source, Watched};
 use crate::owner::Owner;
 use crate::plan::{Hierarchy, Plan};
 use crate::request::Membership;
@@ -96,6 +97,27 @@ impl LockManager {
         Plan::new(&self.hierarchy, requests.into_iter().collect())
     }
 
+    /// A monitor that sees every lock of the manager, with set-locks shown as `node/[lockset]`. More can be registered with it.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::{Level, ganeti::{self, Level::*}};
+    ///
+    /// let manager = ganeti::manager(["web1"], [""; 0], ["n1"], [""; 0]).build()?;
+    /// let monitor = manager.monitor();
+    /// let mut job = manager.session("job-17");
+    /// job.acquire([Cluster.shared("BGL"), Node.exclusive("n1")]).wait()?;
+    /// let snapshot = monitor.snapshot();
+    /// assert_eq!(snapshot.row("node/n1").unwrap().owners[0].owner.name(), "job-17");
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    #[must_use]
+    pub fn monitor(&self) -> LockMonitor {
+        let monitor = LockMonitor::new();
+        monitor.register(self);
+        monitor
+    }
+
     /// The level of this name, for those known at run time.
     ///
     /// # Examples
@@ -126,6 +148,12 @@ impl LockManager {
     #[must_use]
     pub fn names(&self, level: impl Level) -> Vec<Arc<str>> {
         self.hierarchy.level(&level).map_or_else(Vec::new, |(_, set)| set.names())
+    }
+}
+
+impl Watched for LockManager {
+    fn sources(&self) -> Vec<Source> {
+        self.hierarchy.sets.iter().map(Source::set).collect()
     }
 }
 

@@ -113,6 +113,11 @@ impl Owner {
         &self.0.name
     }
 
+    /// Tells owners of one name apart.
+    pub(crate) fn id(&self) -> u64 {
+        self.0.id
+    }
+
     pub(crate) fn name_arc(&self) -> &Arc<str> {
         &self.0.name
     }

@@ -102,6 +102,8 @@ pub(crate) struct Chain {
 #[derive(Debug)]
 struct State {
     priority: Priority,
+    /// Since when it is in the queue of the current lock.
+    queued: Instant,
     phase: Phase,
     /// There until the waiter takes it.
     task: Option<Task>,
@@ -120,13 +122,27 @@ enum Phase {
     Failed(Refusal),
 }
 
+impl State {
+    /// Counts the wait for the current lock, which is over.
+    fn count_wait(&self) {
+        if let Some((lock, _)) = self.task.as_ref().and_then(Task::current) {
+            lock.count_wait(clock::now().saturating_duration_since(self.queued));
+        }
+    }
+}
+
 impl Chain {
     /// Begins to wait for the task's current lock.
     fn begin(task: Task, priority: Priority, since: Instant) -> Arc<Self> {
         let chain = Arc::new(Self {
             owner: task.owner().clone(),
             since,
-            state: Mutex::new(State { priority, phase: Phase::Moving, task: Some(task) }),
+            state: Mutex::new(State {
+                priority,
+                queued: since,
+                phase: Phase::Moving,
+                task: Some(task),
+            }),
             decided: Condvar::new(),
         });
         let mut decisions = Vec::new();
@@ -145,7 +161,10 @@ impl Chain {
                 Progress::Blocked => {}
             }
             match self.join_queue(task, state.priority, decisions) {
-                Ok(Enqueued::Pending(ticket)) => break Phase::Queued(ticket),
+                Ok(Enqueued::Pending(ticket)) => {
+                    state.queued = clock::now();
+                    break Phase::Queued(ticket);
+                }
                 Ok(Enqueued::Granted) => task.granted(),
                 // It may have come back under the same name: the next attempt finds out.
                 Ok(Enqueued::Deleted) => {}
@@ -244,6 +263,7 @@ impl Chain {
         let mut decisions = Vec::new();
         let mut state = self.state.lock();
         if let Phase::Queued(ticket) = state.phase {
+            state.count_wait();
             let priority = state.priority;
             let task = state.task.as_mut().expect("taken only when decided");
             state.phase = Self::withdraw(task, ticket, priority, waited, &mut decisions);
@@ -323,6 +343,7 @@ impl Waiter for Chain {
         if !matches!(state.phase, Phase::Queued(queued) if queued == ticket) {
             return;
         }
+        state.count_wait();
         let task = state.task.as_mut().expect("taken only when decided");
         match outcome {
             Outcome::Granted => {

@@ -5,7 +5,8 @@
 //! whom a transition lets go, or fails, is returned, to be told after the mutex is free.
 
 use std::panic::RefUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::core::held::Held;
 use crate::core::mode::Mode;
@@ -13,12 +14,15 @@ use crate::core::queue::{Deadlock, Priority, Queue, Ticket};
 use crate::name::LockName;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::waits::Tally;
 
 /// A named lock. `W` is what waits in its queue.
 #[derive(Debug)]
 pub(crate) struct Lock<W> {
     word: AtomicU64,
     slow: Mutex<Slow<W>>,
+    /// Where the waits for it are counted: with those for its set, or by itself from the first on.
+    tally: OnceLock<Arc<Tally>>,
     name: LockName,
 }
 
@@ -85,8 +89,23 @@ impl<W> Lock<W> {
         Self {
             word: AtomicU64::new(Held::FREE.bits()),
             slow: Mutex::new(Slow { busy: None, arrivals: 0 }),
+            tally: OnceLock::new(),
             name,
         }
+    }
+
+    /// Counts the waits for the lock together with others.
+    pub(crate) fn counted_in(self, tally: &Arc<Tally>) -> Self {
+        Self { tally: OnceLock::from(Arc::clone(tally)), ..self }
+    }
+
+    /// Where the waits for the lock are counted, if there were any.
+    pub(crate) fn tally(&self) -> Option<&Arc<Tally>> {
+        self.tally.get()
+    }
+
+    pub(crate) fn count_wait(&self, waited: Duration) {
+        self.tally.get_or_init(|| Arc::new(Tally::new())).record(waited);
     }
 
     pub(crate) fn name(&self) -> &LockName {
@@ -289,6 +308,11 @@ impl<W> Lock<W> {
 
     pub(crate) fn is_abandoned(&self) -> bool {
         self.held().is(Held::ABANDONED)
+    }
+
+    /// Who ended without releasing the lock, while nobody was told of it.
+    pub(crate) fn abandoned_by(&self) -> Option<Arc<str>> {
+        self.slow.lock().busy.as_ref()?.abandoned_by.clone()
     }
 
     /// Who ended without releasing the lock; told once, to the first exclusive holder that asks.

@@ -13,6 +13,7 @@ use crate::hold::Lock;
 use crate::name::LockName;
 use crate::request::{Membership, SetRequest, Which};
 use crate::task::{Directory, Members, Stage};
+use crate::waits::Tally;
 
 /// The name under which a set-lock is shown; Ganeti's.
 pub(crate) const LOCKSET: &str = "[lockset]";
@@ -22,6 +23,8 @@ pub(crate) struct Set {
     name: Arc<str>,
     membership: Membership,
     top: Arc<Lock>,
+    /// The waits for any of its locks.
+    tally: Arc<Tally>,
     members: RwLock<HashMap<Arc<str>, Member>>,
     /// Entries on demand when the dead ones were swept last.
     swept: Mutex<usize>,
@@ -67,11 +70,13 @@ impl Set {
         membership: Membership,
         names: impl IntoIterator<Item = Arc<str>>,
     ) -> Result<Self, BuildError> {
-        let top = Arc::new(Lock::new(LockName::within(&name, LOCKSET.into())));
+        let tally = Arc::new(Tally::new());
+        let top = Lock::new(LockName::within(&name, LOCKSET.into())).counted_in(&tally);
         let set = Self {
             name,
             membership,
-            top,
+            top: Arc::new(top),
+            tally,
             members: RwLock::default(),
             swept: Mutex::new(0),
             generation: AtomicU64::new(0),
@@ -123,6 +128,21 @@ impl Set {
     /// Tells whether a request for this name would find it.
     pub(crate) fn offers(&self, name: &str) -> bool {
         self.membership == Membership::OnDemand || self.contains(name)
+    }
+
+    /// The set-lock and every lock of the set, as they lie in memory: that makes looking at all of them twice as fast.
+    pub(crate) fn locks(&self) -> Vec<Arc<Lock>> {
+        let members = self.members.read();
+        let mut locks = Vec::with_capacity(1 + members.len());
+        locks.push(Arc::clone(&self.top));
+        locks.extend(members.values().filter_map(Member::lock));
+        drop(members);
+        locks.sort_unstable_by_key(|lock| Arc::as_ptr(lock).addr());
+        locks
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// What a request comes to in locks; `None` if it asks for nothing.
@@ -190,7 +210,7 @@ impl Set {
     }
 
     fn make(&self, name: &Arc<str>) -> Arc<Lock> {
-        Arc::new(Lock::new(self.full_name(name)))
+        Arc::new(Lock::new(self.full_name(name)).counted_in(&self.tally))
     }
 
     /// Adds free locks; all of them or none. `prepare` sees each before anybody else can.

@@ -23,7 +23,7 @@ use crate::workload::Workload;
 /// most in 80 ms, which is what few jobs should wait.
 const AGEING_INTERVAL: Duration = Duration::from_millis(2);
 
-/// How long a patient attempt lasts before it gives everything back and begins anew, as urgent as it has become: twenty times
+/// How long a patient attempt lasts before it gives everything back and begins anew, as urgent as it has become: ten times
 /// what most jobs hold their locks, since what it has keeps others waiting meanwhile, an exclusive BGL above all.
 const PATIENCE: Duration = Duration::from_millis(40);
 

@@ -120,6 +120,7 @@ impl<W> Queue<W> {
     }
 
     /// Pending requests.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.conversions.len() + self.places.len()
     }
@@ -243,6 +244,7 @@ impl<W> Queue<W> {
     }
 
     /// Requests that go before this one, or `None` if it has left the queue.
+    #[cfg(test)]
     pub(crate) fn position(&self, ticket: Ticket) -> Option<usize> {
         if let Some(at) = self.conversions.iter().position(|c| c.ticket == ticket) {
             return Some(at);

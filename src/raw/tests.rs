@@ -291,6 +291,7 @@ impl Clone for Lock<Who> {
         let queue = slow.queue().cloned();
         let busy = queue.map(|queue| Box::new(Busy { queue, abandoned_by: None }));
         let slow = Mutex::new(Slow { busy, arrivals: slow.arrivals });
-        Self { word: AtomicU64::new(self.held().bits()), slow, name: self.name.clone() }
+        let word = AtomicU64::new(self.held().bits());
+        Self { word, slow, ..Self::new(self.name.clone()) }
     }
 }

@@ -3,6 +3,7 @@
 mod condition;
 mod lock_set;
 mod misuse;
+mod monitor;
 mod properties;
 mod session;
 mod shared_lock;

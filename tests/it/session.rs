@@ -1,4 +1,4 @@
-//! The rules between levels, and what a session holds of them.
+//! The rules between levels, and what a session holds of them. In which order it gives back: `traps`, T3.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -601,38 +601,6 @@ mod giving_back {
             job.release_all();
             assert_eq!((slots_of(&job), holds(&job).as_str()), (0, ""));
         }
-    }
-
-    #[test]
-    fn whoever_is_let_in_above_finds_everything_below_free() {
-        let (manager, done) = (manager(), AtomicBool::new(false));
-        thread::scope(|scope| {
-            let (manager, done) = (&manager, &done);
-            scope.spawn(move || {
-                let wanted = [
-                    Cluster.exclusive("BIG"),
-                    Instance.exclusive(["web1", "web2"]),
-                    Node.exclusive(ALL),
-                ];
-                let plan = manager.plan(wanted).unwrap();
-                for round in 0..300 {
-                    let mut job = manager.session("job");
-                    job.acquire(&plan).wait().unwrap();
-                    if round % 2 == 0 {
-                        job.release_all();
-                    }
-                }
-                done.store(true, Ordering::Relaxed);
-            });
-            let mut observer = manager.session("observer");
-            while !done.load(Ordering::Relaxed) {
-                // Waits for the root alone; the rest is tried.
-                observer.acquire(Cluster.exclusive("BIG")).wait().unwrap();
-                let below = [Instance.exclusive(ALL), Node.exclusive(["n1", "n3"])];
-                assert_eq!(observer.acquire(below).now().map(drop), Ok(()));
-                observer.release_all();
-            }
-        });
     }
 
     #[test]

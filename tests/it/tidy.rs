@@ -16,21 +16,24 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("name", &[]),
     ("request", &["core"]),
     ("error", &["core", "name", "request"]),
-    ("raw", &["core", "name", "sync"]),
+    ("waits", &[]),
+    ("raw", &["core", "name", "sync", "waits"]),
     ("owner", &["core"]),
     ("hold", &["core", "owner", "raw"]),
     ("task", &["core", "error", "hold", "owner", "raw"]),
     ("pending", &["clock", "core", "hold", "owner", "raw", "sync", "task"]),
     ("acquire", &["clock", "core", "pending", "task"]),
     ("shared_lock", &["acquire", "core", "error", "hold", "name", "owner", "raw", "task"]),
-    ("set", &["core", "error", "hold", "name", "request", "task"]),
+    ("set", &["core", "error", "hold", "name", "request", "task", "waits"]),
     ("set_hold", &["core", "error", "hold", "name", "owner", "raw", "request", "set", "task"]),
     ("change", &["acquire", "core", "error", "hold", "name", "owner", "request", "set", "set_hold", "task"]),
     ("lock_set", &["acquire", "change", "core", "error", "hold", "owner", "request", "set", "set_hold", "task"]),
     ("level", &["core", "request"]),
     ("plan", &["error", "level", "owner", "request", "set", "task"]),
     ("session", &["acquire", "change", "core", "error", "hold", "level", "name", "owner", "plan", "request", "set_hold", "task"]),
-    ("manager", &["error", "level", "name", "owner", "plan", "request", "session", "set"]),
+    ("snapshot", &["core", "name", "owner"]),
+    ("monitor", &["clock", "core", "hold", "lock_set", "name", "owner", "raw", "set", "shared_lock", "snapshot", "waits"]),
+    ("manager", &["error", "level", "monitor", "name", "owner", "plan", "request", "session", "set"]),
     ("ganeti", &["core", "level", "manager", "request", "set"]),
 ];
 
@@ -41,11 +44,8 @@ const FORBIDDEN_IN_CORE: &[&str] = &["fs", "io", "net", "sync", "thread", "time"
 const FORBIDDEN_CRATES_IN_CORE: &[&str] = &["crossbeam", "parking_lot", "tracing"];
 
 /// What is said in these files of `src` alone.
-const ONLY_IN: &[(&str, &[&str])] = &[
-    ("Instant::now", &["clock.rs"]),
-    ("SystemTime", &[]),
-    ("tierlock_loom", &["sync.rs"]),
-];
+const ONLY_IN: &[(&str, &[&str])] =
+    &[("Instant::now", &["clock.rs"]), ("SystemTime", &[]), ("tierlock_loom", &["sync.rs"])];
 
 /// What neither the library nor its tests contain.
 const NOWHERE: &[&str] = &["todo!", "unimplemented!", "#[ignore", "thread::sleep"];

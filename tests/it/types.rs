@@ -6,9 +6,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use tierlock::{
     Abandoned, Acquire, AcquireError, AcquireLevels, AcquireLock, AcquireSet, Ageing, All, Blocker,
     BuildError, ChangeMembers, DeleteLock, Error, Grant, Guard, HoldError, LevelId, LevelRequest,
-    LevelSeat, LockManager, LockManagerBuilder, LockName, LockSet, Membership, MembershipError,
-    Mode, Names, Owner, Plan, Session, SetGuard, SetRequest, SharedLock, UpgradeError, UpgradeLock,
-    UpgradeNames, Visit, Wanted, condition, ganeti,
+    LevelSeat, LockManager, LockManagerBuilder, LockMonitor, LockName, LockSet, Membership,
+    MembershipError, Mode, Names, Owner, Plan, Session, SetGuard, SetRequest, SharedLock,
+    UpgradeError, UpgradeLock, UpgradeNames, Visit, Wanted, condition, ganeti, monitor,
 };
 
 /// Tells whether a type has a trait: the inherent constant, where there is one, hides the trait's.
@@ -95,6 +95,11 @@ fn everything_moves_between_threads_and_what_is_held_survives_a_panic() {
         MembershipError                         => 'x' 'x' 'x' 'x' 'x',
         BuildError                              => 'x' 'x' 'x' 'x' 'x',
         Error                                   => 'x' 'x' 'x' 'x' 'x',
+        // what is seen
+        LockMonitor                             => 'x' 'x' 'x' 'x' 'x',
+        monitor::Snapshot                       => 'x' 'x' 'x' 'x' 'x',
+        monitor::Why                            => 'x' 'x' 'x' 'x' 'x',
+        monitor::Waits                          => 'x' 'x' 'x' 'x' 'x',
         // conditions, which are no more than their mutex is
         condition::PipeCondition<u64>           => 'x' 'x' 'x' '-' '-',
         condition::SingleNotifyCondition        => 'x' 'x' 'x' 'x' '-',

@@ -60,7 +60,10 @@ fn ci() -> Vec<Step> {
     let smoke = [
         Step::new("build, default features", "build --package tierlock"),
         Step::new("build, no features", "build --package tierlock --no-default-features"),
-        Step::new("example orchestrator", "run --release --package tierlock --example orchestrator"),
+        Step::new(
+            "example orchestrator",
+            "run --release --package tierlock --example orchestrator",
+        ),
         Step::new("benchmarks, once each", "bench --package tierlock --bench * -- --test"),
     ];
     checks.into_iter().chain(test()).chain(smoke).collect()
