@@ -100,6 +100,8 @@ impl Seat<'_> {
 }
 
 /// A request to hold names of a set exclusively that are held shared.
+///
+/// Only ever named by the compiler, so without an example of its own: see [`Session::upgrade`](crate::Session::upgrade).
 #[derive(Debug)]
 pub struct UpgradeNames<H> {
     holder: Option<Result<H, UpgradeError>>,
@@ -187,6 +189,8 @@ impl<H: Holder> Target for UpgradeNames<H> {
 }
 
 /// A request to add names to a set, or to remove some.
+///
+/// Only ever named by the compiler, so without an example of its own: see [`Session::add`](crate::Session::add).
 #[derive(Debug)]
 pub struct ChangeMembers<H> {
     holder: Option<Result<H, MembershipError>>,

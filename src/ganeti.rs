@@ -35,6 +35,12 @@ pub enum Level {
 }
 
 /// All levels, in order.
+///
+/// # Examples
+/// ```
+/// use tierlock::ganeti::{LEVELS, Level};
+/// assert_eq!(LEVELS.first(), Some(&Level::Cluster));
+/// ```
 pub const LEVELS: [Level; 7] = [
     Level::Cluster,
     Level::Instance,
@@ -46,16 +52,37 @@ pub const LEVELS: [Level; 7] = [
 ];
 
 /// The levels to which locks can be added, and from which they can be removed.
+///
+/// # Examples
+/// ```
+/// use tierlock::ganeti::{Level, MODIFIABLE_LEVELS};
+/// assert!(!MODIFIABLE_LEVELS.contains(&Level::Cluster));
+/// ```
 pub const MODIFIABLE_LEVELS: [Level; 5] =
     [Level::Instance, Level::NodeGroup, Level::Node, Level::NodeRes, Level::Network];
 
 /// The "big Ganeti lock", root of everything: held shared by every operation, exclusively by those that want to be alone.
+///
+/// # Examples
+/// ```
+/// assert_eq!(tierlock::ganeti::BGL, "BGL");
+/// ```
 pub const BGL: &str = "BGL";
 
 /// The "node allocation lock": held exclusively while nodes are chosen among all.
+///
+/// # Examples
+/// ```
+/// assert_eq!(tierlock::ganeti::NAL, "NAL");
+/// ```
 pub const NAL: &str = "NAL";
 
 /// The name under which the set-lock of a level is shown.
+///
+/// # Examples
+/// ```
+/// assert_eq!(tierlock::ganeti::LOCKSET, "[lockset]");
+/// ```
 pub const LOCKSET: &str = crate::set::LOCKSET;
 
 /// Every lock of a level.
@@ -115,9 +142,19 @@ where
 }
 
 /// The most urgent priority; only an attempt at this one blocks.
+///
+/// # Examples
+/// ```
+/// assert!(tierlock::ganeti::PRIORITY_MIN < tierlock::ganeti::PRIORITY_MAX);
+/// ```
 pub const PRIORITY_MIN: Priority = -20;
 
 /// The least urgent priority.
+///
+/// # Examples
+/// ```
+/// assert_eq!(tierlock::ganeti::PRIORITY_MAX, 19);
+/// ```
 pub const PRIORITY_MAX: Priority = 19;
 
 const TIMEOUT_MIN_S: f64 = 1.0;

@@ -196,6 +196,8 @@ impl fmt::Debug for LockSet {
 }
 
 /// A request for names of a [`LockSet`].
+///
+/// Only ever named by the compiler, so without an example of its own: see [`LockSet::acquire`].
 #[derive(Debug)]
 pub struct AcquireSet<'a> {
     set: &'a Arc<Set>,
@@ -476,6 +478,8 @@ impl Holder for &mut SetGuard {
 }
 
 /// An owner that comes to a set only to change its members.
+///
+/// Only ever named by the compiler, so without an example of its own: see [`LockSet::add`].
 #[derive(Debug)]
 pub struct Visit(SetGuard);
 

@@ -179,7 +179,7 @@ impl LockMonitor {
                 Live::Provider(provider) => subjects.extend(ask(&provider, fields)),
             }
         }
-        Snapshot::new(fields, collect::rows(order::sort(subjects), fields))
+        Snapshot::new(fields, collect::rows(subjects, fields))
     }
 
     /// How often, and for how long, locks were waited for: for each set as a whole and for each lock by itself, in natural order of

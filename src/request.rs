@@ -51,6 +51,11 @@ impl fmt::Display for Membership {
 pub struct All;
 
 /// Every name of a set: see [`All`].
+///
+/// # Examples
+/// ```
+/// let every: tierlock::Names = tierlock::ALL.into();
+/// ```
 pub const ALL: All = All;
 
 /// Some names of a set, or [`ALL`]. Order and repetition do not matter.

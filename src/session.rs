@@ -530,6 +530,8 @@ impl Drop for Session {
 }
 
 /// A request for levels of a [`Session`].
+///
+/// Only ever named by the compiler, so without an example of its own: see [`Session::acquire`].
 #[derive(Debug)]
 pub struct AcquireLevels<'s> {
     session: &'s mut Session,
@@ -573,6 +575,8 @@ impl Target for AcquireLevels<'_> {
 }
 
 /// A session at one of its levels.
+///
+/// Only ever named by the compiler, so without an example of its own: see [`Session::upgrade`].
 #[derive(Debug)]
 pub struct LevelSeat<'s> {
     session: &'s mut Session,

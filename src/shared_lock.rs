@@ -209,6 +209,8 @@ fn only_hold(task: Option<Task>) -> Hold {
 }
 
 /// A request for a [`SharedLock`].
+///
+/// Only ever named by the compiler, so without an example of its own: see [`SharedLock::acquire`].
 #[derive(Debug)]
 pub struct AcquireLock<'a> {
     lock: &'a SharedLock,
@@ -263,6 +265,8 @@ impl<'a> Target for AcquireLock<'a> {
 }
 
 /// A request to delete a [`SharedLock`].
+///
+/// Only ever named by the compiler, so without an example of its own: see [`SharedLock::delete`].
 #[derive(Debug)]
 pub struct DeleteLock<'a> {
     lock: &'a SharedLock,
@@ -531,6 +535,8 @@ impl Drop for Guard<'_> {
 }
 
 /// A request to hold a [`SharedLock`] in a stronger mode.
+///
+/// Only ever named by the compiler, so without an example of its own: see [`Guard::upgrade_to`].
 #[derive(Debug)]
 pub struct UpgradeLock<'g, 'a> {
     guard: &'g mut Guard<'a>,

@@ -162,6 +162,19 @@ fn a_writer_that_times_out_lets_the_reader_behind_it_go() {
 }
 
 #[test]
+fn a_late_withdrawal_does_not_hit_who_waits_by_then() {
+    explore_bounded(|| {
+        let guarded = Guarded::new();
+        let timed = guarded.spawn(|g| g.visit_in_time("b", Mode::Exclusive));
+        let next = guarded.spawn(|g| g.visit("c", Mode::Exclusive));
+        guarded.visit("a", Mode::Exclusive);
+        timed.join().unwrap();
+        next.join().unwrap();
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
 fn a_try_never_gets_in_the_way() {
     explore(|| {
         let guarded = Guarded::new();

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::order;
 use crate::clock;
 use crate::core::held::Held;
 use crate::core::mode::Mode;
@@ -20,64 +21,49 @@ use crate::snapshot::{Field, Fields, Group, Holder, Row, Waiting, Who};
 /// after so many is one that no reader can catch.
 const RETRIES_MAX: usize = 16;
 
-/// How many locks are brought near at a time.
-const NEAR: usize = 64;
-
 /// What becomes a row.
 pub(super) enum Subject {
     Lock(Arc<Lock>),
+    /// A lock seen free and unawaited, of which there is no more to say than its name.
+    Free(LockName),
     Row(Box<Row>),
 }
 
-/// The rows of all subjects, in their order.
+/// The rows of all subjects, by name.
+///
+/// Locks are looked at as they lie in memory, and most are done with then: coming back to each in the order of names would take
+/// longer than all the rest.
 pub(super) fn rows(subjects: Vec<Subject>, fields: Fields) -> Vec<Row> {
     let reader = Reader { fields, now: clock::now() };
     let holds = if reader.wants_owners() { Holds::scan(|_| true) } else { Holds(Vec::new()) };
-    let mut rows = Vec::with_capacity(subjects.len());
-    let mut unsettled = Vec::new();
-    let mut subjects = subjects.into_iter();
-    while subjects.len() > 0 {
-        bring_near(subjects.as_slice());
-        for subject in subjects.by_ref().take(NEAR) {
-            let row = match subject {
-                Subject::Row(row) => *row,
-                Subject::Lock(lock) => {
-                    let row = reader.row(&lock, &holds);
-                    if row.unsettled {
-                        unsettled.push((rows.len(), lock));
-                    }
-                    row
-                }
-            };
-            rows.push(row);
-        }
+    let subjects: Vec<_> = subjects.into_iter().map(Subject::glimpse).collect();
+    let order = order::of(&subjects);
+    let mut subjects: Vec<_> = subjects.into_iter().map(Some).collect();
+    let (mut rows, mut unsettled) = (Vec::with_capacity(order.len()), Vec::new());
+    for at in order {
+        let subject = subjects[at].take().expect("each is in one place");
+        let (row, lock) = reader.turn(subject, &holds);
+        unsettled.extend(lock.filter(|_| row.unsettled).map(|lock| (rows.len(), lock)));
+        rows.push(row);
     }
     reader.settle(&mut rows, unsettled);
     rows
-}
-
-/// Looks at the first of them for nothing: a loop that does no more waits for the memory of all of them together.
-fn bring_near(subjects: &[Subject]) {
-    let near = subjects.iter().take(NEAR).map(Subject::touch);
-    std::hint::black_box(near.fold(0, |all, one| all ^ one));
 }
 
 impl Subject {
     pub(super) fn name(&self) -> &LockName {
         match self {
             Self::Lock(lock) => lock.name(),
+            Self::Free(name) => name,
             Self::Row(row) => &row.name,
         }
     }
 
-    /// Something that depends on all that is about to be read.
-    fn touch(&self) -> u64 {
-        let name = self.name().name().as_bytes().first().copied();
-        let word = match self {
-            Self::Lock(lock) => lock.held().bits(),
-            Self::Row(_) => 0,
-        };
-        word ^ u64::from(name.unwrap_or_default())
+    fn glimpse(self) -> Self {
+        match self {
+            Self::Lock(lock) if lock.held() == Held::FREE => Self::Free(lock.name().clone()),
+            seen => seen,
+        }
     }
 }
 
@@ -151,12 +137,18 @@ impl Reader {
         }
     }
 
+    /// Makes a row; of a lock that may have to be read again, returns that too.
+    fn turn(&self, subject: Subject, holds: &Holds) -> (Row, Option<Arc<Lock>>) {
+        match subject {
+            Subject::Free(name) => (Row::of(name), None),
+            Subject::Row(row) => (*row, None),
+            Subject::Lock(lock) => (self.row(&lock, holds), Some(lock)),
+        }
+    }
+
     fn row(&self, lock: &Arc<Lock>, holds: &Holds) -> Row {
         let reading = self.read(lock);
         let mut row = Row::of(lock.name().clone());
-        if reading.held.bits() == Held::FREE.bits() {
-            return row;
-        }
         if self.fields.contains(Field::Mode) {
             row.mode = reading.held.mode();
             row.deleted = reading.held.is(Held::DELETED);

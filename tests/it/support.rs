@@ -23,14 +23,24 @@ pub(crate) fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// Yields until `holds`; a test that waits in vain fails.
-#[track_caller]
-pub(crate) fn until(mut holds: impl FnMut() -> bool) {
+/// Yields until `holds`; tells whether that came in time.
+pub(crate) fn in_time(mut holds: impl FnMut() -> bool) -> bool {
     let limit = now() + LONG;
-    while !holds() {
-        assert!(now() < limit, "waited in vain");
+    loop {
+        if holds() {
+            return true;
+        }
+        if now() > limit {
+            return false;
+        }
         thread::yield_now();
     }
+}
+
+/// Yields until `holds`; a test that waits in vain fails.
+#[track_caller]
+pub(crate) fn until(holds: impl FnMut() -> bool) {
+    assert!(in_time(holds), "waited in vain");
 }
 
 /// Tells whether something is in time, if it is given enough: what is true of a timeout may be hidden by a busy machine, but not
