@@ -922,6 +922,18 @@ mod on_demand {
     use super::*;
 
     #[test]
+    fn a_name_held_stays_the_same_lock_while_many_others_come_and_go() {
+        let set = LockSet::on_demand("paths");
+        let _holder = held(&set, "holder", exclusive("/etc"));
+        let owner = owner("job");
+        for at in 0..1000 {
+            drop(set.acquire(&owner, shared(format!("/{at}"))).now().unwrap());
+            assert!(set.acquire(&owner, shared("/etc")).now().is_err(), "after {at}");
+        }
+        assert_eq!(set.names().len(), 1);
+    }
+
+    #[test]
     fn names_come_when_asked_for_and_vanish_when_free() {
         let set = LockSet::on_demand("paths");
         for _ in 0..3 {
