@@ -1,14 +1,23 @@
 //! The builder of a request: nothing happens until it is told how to wait.
 
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::chain::{Ageing, Terms};
 use crate::clock::Limit;
 use crate::core::queue::Priority;
-use crate::pending::{self, Ageing, Terms};
-use crate::task::{Refusal, Task};
+use crate::pending::Pending;
+use crate::target::{Patience, Target, conclude};
 
-/// A request not made yet: says how urgent it is and how long it may take, then [`now`](Self::now) or [`wait`](Self::wait)
-/// makes it.
+/// A request not made yet: says how urgent it is and how long it may take. It is made by one of
+/// - [`now`](Self::now), which tries;
+/// - [`wait`](Self::wait), which blocks the thread;
+/// - `.await`, which suspends the task, on any runtime;
+/// - [`enqueue`](Self::enqueue), which returns it under way, to be waited for beside other things.
 ///
 /// Made by [`SharedLock::acquire`](crate::SharedLock::acquire), [`LockSet::acquire`](crate::LockSet::acquire),
 /// [`Session::acquire`](crate::Session::acquire) and whatever else may have to wait for a lock: upgrading, deleting, adding
@@ -27,45 +36,20 @@ use crate::task::{Refusal, Task};
 /// # Ok::<(), tierlock::AcquireError>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "a request does nothing until `now()` or `wait()`"]
+#[must_use = "a request does nothing until `now()`, `wait()`, `.await` or `enqueue()`"]
 pub struct Acquire<T> {
     target: T,
     terms: Terms,
 }
 
-/// What is asked for, and what comes of it. Not to be implemented elsewhere.
-pub trait Target: Sized {
-    /// What a request that is granted gives.
-    type Granted;
-    /// Why it is not.
-    type Error;
-
-    /// Tries without any preparation, where that is worth it. `None` says to go the long way.
-    fn immediate(&mut self, _priority: Priority) -> Option<Self::Granted> {
-        None
-    }
-
-    /// Checks the request and says which locks it takes, if any.
-    fn prepare(&mut self, waits: Patience) -> Result<Option<Task>, Self::Error>;
-
-    /// Makes something of the locks held now.
-    fn granted(self, task: Option<Task>) -> Result<Self::Granted, Self::Error>;
-
-    /// Undoes what `prepare` did.
-    fn refused(self, task: Task, refusal: Refusal) -> Self::Error;
-}
-
-/// Whether a request waits where it has to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "not reachable from outside")]
-pub enum Patience {
-    Tries,
-    Waits,
-}
-
 impl<T> Acquire<T> {
     pub(crate) fn new(target: T) -> Self {
         Self { target, terms: Terms::default() }
+    }
+
+    /// Asks for something else on the same terms.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Acquire<U> {
+        Acquire { target: change(self.target), terms: self.terms }
     }
 
     /// Says how urgent the request is: lower goes first, 0 unless said otherwise.
@@ -114,7 +98,7 @@ impl<T> Acquire<T> {
         self
     }
 
-    /// Becomes more urgent while it waits.
+    /// Becomes more urgent while it waits, however it is waited for.
     ///
     /// # Examples
     /// ```
@@ -149,7 +133,7 @@ impl<T: Target> Acquire<T> {
         let Some(task) = self.target.prepare(Patience::Tries)? else {
             return self.target.granted(None);
         };
-        Self::conclude(self.target, task.now(self.terms.priority))
+        conclude(self.target, task.now(self.terms.priority))
     }
 
     /// Makes the request and blocks this thread until it is granted, fails, or the time is up.
@@ -168,22 +152,101 @@ impl<T: Target> Acquire<T> {
         if let Some(granted) = self.target.immediate(self.terms.priority) {
             return Ok(granted);
         }
-        let Some(task) = self.target.prepare(Patience::Waits)? else {
-            return self.target.granted(None);
-        };
-        Self::conclude(self.target, pending::wait(task, &self.terms))
+        Pending::begin(self.target, &self.terms).wait()
     }
 
-    fn conclude(
-        target: T,
-        result: Result<Task, Box<(Task, Refusal)>>,
-    ) -> Result<T::Granted, T::Error> {
-        match result {
-            Ok(task) => target.granted(Some(task)),
-            Err(refused) => {
-                let (task, refusal) = *refused;
-                Err(target.refused(task, refusal))
+    /// Makes the request and returns it under way, to be waited for beside other things.
+    ///
+    /// Nothing is returned as an error here: a request that is refused at once is a [`Pending`] that is decided.
+    ///
+    /// # Cancel safety
+    /// Dropping the [`Pending`] withdraws the request and gives back what it was granted.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Owner, SharedLock};
+    /// let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let pending = lock.shared(&owner).enqueue();
+    /// let guard = pending.wait()?;
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    pub fn enqueue(self) -> Pending<T> {
+        Pending::begin_timed(self.target, &self.terms)
+    }
+}
+
+/// Awaiting a request makes it, and suspends the task until it is granted, fails, or the time is up, on any runtime.
+///
+/// # Cancel safety
+/// Nothing is asked for before the first poll. Dropped later, at whatever moment, it withdraws the request: nothing of it is held
+/// afterwards, nothing is left in a queue, and whoever comes next is served.
+///
+/// # Examples
+/// ```
+/// use tierlock::{AcquireError, Owner, SharedLock};
+///
+/// async fn guarded(lock: &SharedLock, owner: &Owner) -> Result<(), AcquireError> {
+///     let _guard = lock.exclusive(owner).await?;
+///     Ok(())
+/// }
+/// # pollster::block_on(guarded(&SharedLock::new("config"), &Owner::new("job-19"))).unwrap();
+/// ```
+impl<T: Target> IntoFuture for Acquire<T> {
+    type Output = Result<T::Granted, T::Error>;
+    type IntoFuture = Acquiring<T>;
+
+    fn into_future(self) -> Acquiring<T> {
+        Acquiring(Step::Asked(self))
+    }
+}
+
+/// A request that is awaited.
+///
+/// Only ever named by the compiler, so without an example of its own: see [`Acquire`].
+///
+/// # Panics
+/// If it is polled after it gave its outcome.
+#[must_use = "a future does nothing until it is awaited"]
+pub struct Acquiring<T: Target>(Step<T>);
+
+enum Step<T: Target> {
+    Asked(Acquire<T>),
+    Made(Pending<T>),
+    Over,
+}
+
+/// Nothing in it is pinned.
+impl<T: Target> Unpin for Acquiring<T> {}
+
+impl<T: Target> Future for Acquiring<T> {
+    type Output = Result<T::Granted, T::Error>;
+
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut pending = match mem::replace(&mut self.0, Step::Over) {
+            Step::Made(pending) => pending,
+            Step::Asked(mut request) => {
+                if let Some(granted) = request.target.immediate(request.terms.priority) {
+                    return Poll::Ready(Ok(granted));
+                }
+                request.enqueue()
             }
+            Step::Over => panic!("polled after it gave its outcome"),
+        };
+        let outcome = Pin::new(&mut pending).poll(context);
+        if outcome.is_pending() {
+            self.0 = Step::Made(pending);
+        }
+        outcome
+    }
+}
+
+impl<T: Target> fmt::Debug for Acquiring<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Step::Asked(_) => f.write_str("Acquiring(not polled)"),
+            Step::Made(pending) => f.debug_tuple("Acquiring").field(pending).finish(),
+            Step::Over => f.write_str("Acquiring(over)"),
         }
     }
 }

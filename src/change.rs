@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use crate::acquire::{Patience, Target};
 use crate::core::mode::Mode;
 use crate::error::{AcquireError, HoldError, MembershipError, UpgradeError};
 use crate::hold::{Decisions, Hold, dispatch};
@@ -13,6 +12,7 @@ use crate::owner::Owner;
 use crate::request::{Membership, Names, SetRequest, Which};
 use crate::set::Set;
 use crate::set_hold::{Modes, NotHeld, SetHold, Upgrading, take_free};
+use crate::target::{Patience, Target};
 use crate::task::{Members, Refusal, Stage, Task, conflicting_holders};
 
 /// One owner before one set.
@@ -180,10 +180,13 @@ impl<H: Holder> Target for UpgradeNames<H> {
         Ok(holder.done())
     }
 
-    fn refused(self, _: Task, refusal: Refusal) -> UpgradeError {
-        if let (Some(Ok(mut holder)), Some(before)) = (self.holder, &self.before) {
+    fn undo(&mut self) {
+        if let (Some(Ok(holder)), Some(before)) = (&mut self.holder, &self.before) {
             Self::restore(&mut holder.seat(), before);
         }
+    }
+
+    fn refused(self, refusal: Refusal) -> UpgradeError {
         refusal.into()
     }
 }
@@ -260,7 +263,7 @@ impl<H: Holder> Target for ChangeMembers<H> {
         result.map(|()| holder.done())
     }
 
-    fn refused(self, _: Task, refusal: Refusal) -> MembershipError {
+    fn refused(self, refusal: Refusal) -> MembershipError {
         AcquireError::from(refusal).into()
     }
 }

@@ -145,6 +145,12 @@ pub enum AcquireError {
     #[allow(missing_docs, reason = "the variant says it")]
     WouldBlock { owner: Arc<str>, lock: LockName, wanted: Mode },
 
+    /// The request is awaited or pending and minds the time, but the thread that keeps time for such requests could not be
+    /// started.
+    #[error("{by} could not wait for {lock} {wanted} in time: no timer thread ({reason})", by = Printable(owner))]
+    #[allow(missing_docs, reason = "the variant says it")]
+    NoTimer { owner: Arc<str>, lock: LockName, wanted: Mode, reason: std::io::ErrorKind },
+
     /// Levels are taken in increasing rank: `wanted` does not come after `held`, a lock held already or asked for before.
     #[error("{by} asked for level {in_level}, but holds {held} {mode}, which comes later", by = Printable(owner), in_level = Printable(wanted))]
     #[allow(missing_docs, reason = "the variant says it")]

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::core::mode::Mode;
 use crate::core::queue::Ticket;
+use crate::listeners::Listeners;
 use crate::owner::{LockId, Owner, Slot};
 use crate::raw::{self, Outcome};
 
@@ -17,8 +18,14 @@ pub(crate) trait Waiter: fmt::Debug + Send + Sync {
     /// When it began to wait.
     fn since(&self) -> Instant;
 
-    /// Hears that the lock was decided, and goes on to the next; what follows from that is added to `decisions`.
-    fn on_decided(self: Arc<Self>, ticket: Ticket, outcome: Outcome, decisions: &mut Decisions);
+    /// Hears that the lock was decided, and goes on to the next; what follows from that is added to `decisions`. Returns whom
+    /// to tell that it is all decided now.
+    fn on_decided(
+        self: Arc<Self>,
+        ticket: Ticket,
+        outcome: Outcome,
+        decisions: &mut Decisions,
+    ) -> Option<Listeners>;
 }
 
 /// A lock that anybody can wait for.
@@ -28,13 +35,16 @@ pub(crate) type Lock = raw::Lock<Arc<dyn Waiter>>;
 pub(crate) type Decisions = Vec<raw::Decided<Arc<dyn Waiter>>>;
 
 /// Tells waiters what was decided about them, until nothing more follows from it. To be called with no mutex held.
+///
+/// Listeners come last: what they do then, which may be anything, finds every waiter where it belongs.
 pub(crate) fn dispatch(decisions: Decisions) {
     let mut todo = VecDeque::from(decisions);
+    let (mut more, mut listening) = (Vec::new(), Vec::new());
     while let Some(decided) = todo.pop_front() {
-        let mut more = Vec::new();
-        decided.waiter.on_decided(decided.ticket, decided.outcome, &mut more);
-        todo.extend(more);
+        listening.extend(decided.waiter.on_decided(decided.ticket, decided.outcome, &mut more));
+        todo.extend(more.drain(..));
     }
+    listening.into_iter().for_each(Listeners::tell);
 }
 
 /// A lock held.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod acquire;
+mod chain;
 mod change;
 mod clock;
 pub mod condition;
@@ -10,6 +11,7 @@ mod error;
 pub mod ganeti;
 mod hold;
 mod level;
+mod listeners;
 mod lock_set;
 mod manager;
 pub mod monitor;
@@ -25,10 +27,13 @@ mod set_hold;
 mod shared_lock;
 mod snapshot;
 mod sync;
+mod target;
 mod task;
+mod timer;
 mod waits;
 
-pub use crate::acquire::Acquire;
+pub use crate::acquire::{Acquire, Acquiring};
+pub use crate::chain::Ageing;
 pub use crate::change::{ChangeMembers, UpgradeNames};
 pub use crate::core::mode::Mode;
 pub use crate::core::queue::Priority;
@@ -41,8 +46,10 @@ pub use crate::manager::{LockManager, LockManagerBuilder};
 pub use crate::monitor::LockMonitor;
 pub use crate::name::LockName;
 pub use crate::owner::Owner;
-pub use crate::pending::Ageing;
+#[cfg(unix)]
+pub use crate::pending::Descriptor;
+pub use crate::pending::Pending;
 pub use crate::plan::{Plan, Wanted};
 pub use crate::request::{ALL, All, Membership, Names, SetRequest, exclusive, shared};
-pub use crate::session::{AcquireLevels, Grant, LevelSeat, Session};
+pub use crate::session::{AcquireLevels, AcquireOwned, Grant, LevelSeat, Session, SessionRefused};
 pub use crate::shared_lock::{AcquireLock, DeleteLock, Guard, SharedLock, UpgradeLock};

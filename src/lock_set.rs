@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::acquire::{Acquire, Patience, Target};
+use crate::acquire::Acquire;
 use crate::change::{Change, ChangeMembers, Holder, Seat, UpgradeNames};
 use crate::core::mode::Mode;
 use crate::error::{Abandoned, AcquireError, BuildError, HoldError};
@@ -12,6 +12,7 @@ use crate::owner::Owner;
 use crate::request::{Membership, Names, SetRequest};
 use crate::set::Set;
 use crate::set_hold::SetHold;
+use crate::target::{Patience, Target};
 use crate::task::{Refusal, Task};
 
 /// Named locks that are taken together: some by name, or [`ALL`](crate::ALL) at the cost of one.
@@ -118,8 +119,8 @@ impl LockSet {
     /// let guard = paths.acquire(&owner, shared(["/etc", "/usr"])).priority(-5).wait()?;
     /// # Ok::<(), tierlock::AcquireError>(())
     /// ```
-    pub fn acquire<'a>(&'a self, owner: &'a Owner, request: SetRequest) -> Acquire<AcquireSet<'a>> {
-        Acquire::new(AcquireSet { set: &self.0, owner, request })
+    pub fn acquire(&self, owner: &Owner, request: SetRequest) -> Acquire<AcquireSet> {
+        Acquire::new(AcquireSet { guard: SetGuard::empty(&self.0, owner), request })
     }
 
     /// Asks to add free locks: all of these names or none. Waits for whoever holds all of the set.
@@ -199,27 +200,27 @@ impl fmt::Debug for LockSet {
 ///
 /// Only ever named by the compiler, so without an example of its own: see [`LockSet::acquire`].
 #[derive(Debug)]
-pub struct AcquireSet<'a> {
-    set: &'a Arc<Set>,
-    owner: &'a Owner,
+pub struct AcquireSet {
+    guard: SetGuard,
     request: SetRequest,
 }
 
-impl Target for AcquireSet<'_> {
+impl Target for AcquireSet {
     type Granted = SetGuard;
     type Error = AcquireError;
 
     fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
-        let stage = self.set.stage(&self.request).map_err(|lock| AcquireError::NotFound {
-            owner: Arc::clone(self.owner.name_arc()),
+        let SetGuard { set, owner, .. } = &self.guard;
+        let stage = set.stage(&self.request).map_err(|lock| AcquireError::NotFound {
+            owner: Arc::clone(owner.name_arc()),
             lock,
             wanted: self.request.mode,
         })?;
-        Ok(stage.map(|stage| Task::take(self.owner, vec![stage])))
+        Ok(stage.map(|stage| Task::take(owner, vec![stage])))
     }
 
     fn granted(self, task: Option<Task>) -> Result<SetGuard, AcquireError> {
-        let mut guard = SetGuard::empty(self.set, self.owner);
+        let mut guard = self.guard;
         let mut decisions = Vec::new();
         let mut seat = guard.seat();
         seat.sit_down(task);
@@ -231,7 +232,7 @@ impl Target for AcquireSet<'_> {
         Ok(guard)
     }
 
-    fn refused(self, _: Task, refusal: Refusal) -> AcquireError {
+    fn refused(self, refusal: Refusal) -> AcquireError {
         refusal.into()
     }
 }

@@ -1,361 +1,427 @@
-//! Waiting for the locks of a task.
-//!
-//! At a lock that has to be waited for, a task becomes a [`Chain`] in that lock's queue: whoever releases the lock hands it
-//! over and takes the chain on to the next one, so that the waiter wakes once, when all is held. The only place that wakes.
-//!
-//! Order of mutexes: a chain's state, then a lock's queue; never two of a kind. What a queue decided is told to its chains by
-//! [`dispatch`] when neither is held.
+//! A request under way, to be waited for in whatever way suits: by a thread, a task, a channel or a descriptor.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use crate::clock::{self, Limit};
-use crate::core::mode::Mode;
-use crate::core::queue::{Deadlock, Priority, Ticket};
-use crate::hold::{Decisions, Waiter, dispatch};
-use crate::owner::Owner;
-use crate::raw::{Cancelled, Enqueued, Outcome};
-use crate::sync::{Condvar, Mutex, MutexGuard};
-use crate::task::{Progress, Reason, Refusal, Task};
+use crossbeam_channel::{Receiver, bounded};
 
-/// Raises the priority of a request while it waits, so that it cannot starve.
+use crate::chain::{self, Begun, Chain, Terms};
+use crate::clock;
+use crate::core::queue::Priority;
+use crate::sync;
+use crate::target::{Patience, Target, conclude};
+use crate::task::{Reason, Task};
+use crate::timer::{Alarm, Timer};
+
+/// A request under way: in line, or decided and not taken yet. Made by [`Acquire::enqueue`](crate::Acquire::enqueue).
 ///
-/// Every `interval` the request becomes one step more urgent, until it reaches the floor: -20 by default, Ganeti's most urgent.
+/// One object for every way to wait, each of which leaves the others open until the outcome is taken:
+///
+/// | who waits | how it hears | how it takes the outcome |
+/// |---|---|---|
+/// | a thread | [`wait`](Self::wait), or [`wait_timeout`](Self::wait_timeout) | `wait()` |
+/// | a task, on any runtime | `.await` | `.await` |
+/// | a thread in `crossbeam_channel::select!` | [`receiver`](Self::receiver) disconnects | `wait()`, at once |
+/// | a loop over epoll, kqueue or mio (Unix) | [`descriptor`](Self::descriptor) becomes readable | `wait()`, at once |
+///
+/// The request stands in the queues of its locks like any other, with its priority and its deadline, whether or not somebody
+/// looks at it; whoever releases a lock takes it on to the next. It occupies no thread: the time of those that have a deadline
+/// or age is kept by one thread for all of them, started by the first.
+///
+/// Nothing comes of a request until its outcome is taken. Dropping it withdraws it: it leaves the queue, and what it was granted
+/// is given back, even all of it. *Forgetting* it ([`mem::forget`]) leaves it in line as its owner, and nobody gives back what it
+/// is granted.
 ///
 /// # Examples
 /// ```
-/// use std::time::Duration;
-/// use tierlock::{Ageing, Owner, SharedLock};
+/// use tierlock::{Owner, SharedLock};
 ///
-/// let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
-/// let patient = Ageing::every(Duration::from_secs(60)).floor(-5);
-/// let guard = lock.exclusive(&owner).ageing(patient).wait();
-/// # assert!(guard.is_ok());
+/// let (lock, first, second) = (SharedLock::new("config"), Owner::new("job-1"), Owner::new("job-2"));
+/// let guard = lock.exclusive(&first).now()?;
+/// let pending = lock.exclusive(&second).enqueue();
+/// assert_eq!((pending.is_decided(), pending.position()), (false, Some(0)));
+///
+/// drop(guard);
+/// assert!(pending.is_decided());
+/// let guard = pending.wait()?;
+/// # Ok::<(), tierlock::AcquireError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ageing {
-    interval: Duration,
-    floor: Priority,
+#[must_use = "dropping it withdraws the request"]
+pub struct Pending<T: Target> {
+    stage: Stage<T>,
+    /// Made when it is asked for.
+    receiver: OnceLock<Receiver<Infallible>>,
 }
 
-impl Ageing {
-    /// One step each `interval`, which counts as at least one millisecond.
-    ///
-    /// # Examples
-    /// ```
-    /// let ageing = tierlock::Ageing::every(std::time::Duration::from_secs(60));
-    /// ```
-    #[must_use]
-    pub fn every(interval: Duration) -> Self {
-        Self { interval: interval.max(clock::WAIT_MIN), floor: -20 }
-    }
-
-    /// Goes no further than `floor`.
-    ///
-    /// # Examples
-    /// ```
-    /// let ageing = tierlock::Ageing::every(std::time::Duration::from_secs(60)).floor(-5);
-    /// ```
-    #[must_use]
-    pub fn floor(self, floor: Priority) -> Self {
-        Self { floor, ..self }
-    }
+enum Stage<T: Target> {
+    /// Had at once, and not taken yet.
+    Granted(T, Option<Task>),
+    Refused(T::Error),
+    Waits(T, Wait),
+    Taken,
 }
 
-/// How urgent a request is and how long it may wait.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Terms {
-    pub(crate) priority: Priority,
-    pub(crate) limit: Limit,
-    pub(crate) ageing: Option<Ageing>,
+/// What a request has while it waits.
+struct Wait {
+    chain: Arc<Chain>,
+    /// Keeps its time, unless a thread does.
+    timer: Option<Timer>,
+    span: tracing::Span,
 }
 
-/// Does a task, waiting where it must.
-///
-/// # Errors
-/// The task, which holds what it held before, with why.
-pub(crate) fn wait(mut task: Task, terms: &Terms) -> Result<Task, Box<(Task, Refusal)>> {
-    match task.advance(terms.priority) {
-        Progress::Done => return Ok(task),
-        Progress::Failed(reason) => return task.fail(reason),
-        Progress::Blocked => {}
-    }
-    let start = clock::now();
-    match terms.limit.deadline(start) {
-        Ok(deadline) => Chain::begin(task, terms.priority, start).wait(deadline, terms.ageing),
-        Err(clock::TooNear) => {
-            let blockers = task.blockers();
-            task.fail(Reason::TimedOut(Duration::ZERO, blockers))
-        }
-    }
-}
+/// Nothing in it is pinned.
+impl<T: Target> Unpin for Pending<T> {}
+/// No caller's code runs in the middle of a transition, so no panic of theirs is seen half way.
+impl<T: Target> UnwindSafe for Pending<T> {}
+impl<T: Target> RefUnwindSafe for Pending<T> {}
 
-/// A task that waits.
-#[derive(Debug)]
-pub(crate) struct Chain {
-    owner: Owner,
-    since: Instant,
-    state: Mutex<State>,
-    decided: Condvar,
-}
-
-#[derive(Debug)]
-struct State {
-    priority: Priority,
-    /// Since when it is in the queue of the current lock.
-    queued: Instant,
-    phase: Phase,
-    /// There until the waiter takes it.
-    task: Option<Task>,
-}
-
-/// How far a chain is. It leaves the first two phases once, and for good.
-#[derive(Debug)]
-enum Phase {
-    /// Somebody takes it on; only seen by whoever holds the state.
-    Moving,
-    /// In the queue of the current lock. If its ticket is gone from there, whoever granted it is about to say so.
-    Queued(Ticket),
-    /// Holds everything.
-    Granted,
-    /// Holds nothing any more.
-    Failed(Refusal),
-}
-
-impl State {
-    /// Counts the wait for the current lock, which is over.
-    fn count_wait(&self) {
-        if let Some((lock, _)) = self.task.as_ref().and_then(Task::current) {
-            lock.count_wait(clock::now().saturating_duration_since(self.queued));
-        }
-    }
-}
-
-impl Chain {
-    /// Begins to wait for the task's current lock.
-    fn begin(task: Task, priority: Priority, since: Instant) -> Arc<Self> {
-        let chain = Arc::new(Self {
-            owner: task.owner().clone(),
-            since,
-            state: Mutex::new(State {
-                priority,
-                queued: since,
-                phase: Phase::Moving,
-                task: Some(task),
-            }),
-            decided: Condvar::new(),
-        });
-        let mut decisions = Vec::new();
-        chain.proceed(&mut chain.state.lock(), &mut decisions);
-        dispatch(decisions);
-        chain
-    }
-
-    /// Goes on until everything is held, something failed, or the next lock has to be waited for.
-    fn proceed(self: &Arc<Self>, state: &mut State, decisions: &mut Decisions) {
-        state.phase = loop {
-            let task = state.task.as_mut().expect("taken only when decided");
-            match task.advance(state.priority) {
-                Progress::Done => break Phase::Granted,
-                Progress::Failed(reason) => break Self::failed(task, reason, decisions),
-                Progress::Blocked => {}
-            }
-            match self.join_queue(task, state.priority, decisions) {
-                Ok(Enqueued::Pending(ticket)) => {
-                    state.queued = clock::now();
-                    break Phase::Queued(ticket);
-                }
-                Ok(Enqueued::Granted) => task.granted(),
-                // It may have come back under the same name: the next attempt finds out.
-                Ok(Enqueued::Deleted) => {}
-                Err((held, Deadlock)) => {
-                    let reason = Reason::Deadlock(held, task.blockers());
-                    break Self::failed(task, reason, decisions);
-                }
-            }
+impl<T: Target> Pending<T> {
+    /// Makes the request. Whoever waits for it minds the time.
+    pub(crate) fn begin(mut target: T, terms: &Terms) -> Self {
+        let stage = match target.prepare(Patience::Waits) {
+            Err(error) => Stage::Refused(error),
+            Ok(None) => Stage::Granted(target, None),
+            Ok(Some(task)) => match chain::begin(task, terms) {
+                Ok(Begun::Done(task)) => Stage::Granted(target, Some(task)),
+                Ok(Begun::Waits(chain)) => Stage::Waits(target, Wait::new(chain)),
+                Err(refusal) => match conclude(target, Err(refusal)) {
+                    Ok(_) => unreachable!("it was refused"),
+                    Err(error) => Stage::Refused(error),
+                },
+            },
         };
+        Self { stage, receiver: OnceLock::new() }
     }
 
-    /// Stands in line for the lock that blocks the task.
+    /// Makes the request, and has its time kept.
+    pub(crate) fn begin_timed(target: T, terms: &Terms) -> Self {
+        let mut pending = Self::begin(target, terms);
+        if let Stage::Waits(_, wait) = &mut pending.stage
+            && let Err(reason) = wait.set_timer()
+        {
+            pending.refuse(reason);
+        }
+        pending
+    }
+
+    /// Ends the request for this reason, unless it is decided already.
+    fn refuse(&mut self, reason: Reason) {
+        let Stage::Waits(_, wait) = &self.stage else { return };
+        let Some(refusal) = wait.chain.refusal(reason) else { return };
+        let Stage::Waits(target, wait) = mem::replace(&mut self.stage, Stage::Taken) else {
+            return;
+        };
+        wait.chain.give_up();
+        if let Err(error) = conclude(target, Err(refusal)) {
+            self.stage = Stage::Refused(error);
+        }
+    }
+
+    /// Tells whether it was granted or refused, so that taking the outcome does not block.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// assert!(lock.exclusive(&owner).enqueue().is_decided());
+    /// ```
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        match &self.stage {
+            Stage::Waits(_, wait) => wait.chain.is_decided(),
+            _ => true,
+        }
+    }
+
+    /// Blocks this thread until the request is granted or refused, and takes the outcome.
     ///
     /// # Errors
-    /// [`Deadlock`], with the mode from which a conversion starts.
-    fn join_queue(
-        self: &Arc<Self>,
-        task: &Task,
-        priority: Priority,
-        decisions: &mut Decisions,
-    ) -> Result<Enqueued, (Mode, Deadlock)> {
-        let (lock, wanted) = task.current().expect("it is blocked by one");
-        let waiter = Arc::clone(self) as Arc<dyn Waiter>;
-        match task.converts_from() {
-            None => Ok(lock.enqueue(wanted, priority, waiter, decisions)),
-            Some(held) => lock
-                .enqueue_conversion(held, wanted, priority, waiter, decisions)
-                .map_err(|deadlock| (held, deadlock)),
+    /// What the request can be refused for; see [`Acquire::wait`](crate::Acquire::wait).
+    ///
+    /// # Panics
+    /// If the outcome was taken by `.await` before.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let guard = lock.exclusive(&owner).enqueue().wait()?;
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    #[track_caller]
+    pub fn wait(mut self) -> Result<T::Granted, T::Error> {
+        if let Stage::Waits(_, wait) = &self.stage {
+            wait.block();
+        }
+        self.take()
+    }
+
+    /// Blocks this thread for at most `timeout`, and tells whether the request is decided; the outcome is taken by
+    /// [`wait`](Self::wait). The request itself waits on: its own time is that of its `timeout` or `deadline`.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tierlock::{Owner, SharedLock};
+    /// # let (lock, owner, other) = (SharedLock::new("config"), Owner::new("job-19"), Owner::new("job-20"));
+    /// let guard = lock.exclusive(&other).now()?;
+    /// let pending = lock.exclusive(&owner).enqueue();
+    /// while !pending.wait_timeout(Duration::from_millis(1)) {
+    ///     // Something else to do meanwhile.
+    ///     # return Ok(());
+    /// }
+    /// let guard = pending.wait()?;
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    #[must_use]
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        match &self.stage {
+            // A duration beyond the clock's range is for ever.
+            Stage::Waits(_, wait) => wait.chain.park(clock::now().checked_add(timeout)),
+            _ => true,
         }
     }
 
-    fn failed(task: &mut Task, reason: Reason, decisions: &mut Decisions) -> Phase {
-        let refusal = task.refusal(reason);
-        task.rollback(decisions);
-        Phase::Failed(refusal)
-    }
-
-    /// Blocks this thread until the task is decided or the deadline has passed.
-    fn wait(
-        self: Arc<Self>,
-        deadline: Option<Instant>,
-        ageing: Option<Ageing>,
-    ) -> Result<Task, Box<(Task, Refusal)>> {
-        let span = self.span();
-        let _entered = span.enter();
-        let mut ages_at = ageing.and_then(|ageing| self.since.checked_add(ageing.interval));
-        let mut state = self.state.lock();
-        while matches!(state.phase, Phase::Queued(_)) {
-            let until = [deadline, ages_at].into_iter().flatten().min();
-            let Some(until) = until else {
-                self.decided.wait(&mut state);
-                continue;
-            };
-            let passed = self.decided.wait_until(&mut state, until);
-            if !passed || !matches!(state.phase, Phase::Queued(_)) {
-                continue;
+    /// A channel that carries nothing, and is disconnected when the request is granted or refused: an arm of
+    /// `crossbeam_channel::select!`.
+    ///
+    /// Its clones hear of it too. It tells that the outcome can be taken, which [`wait`](Self::wait) does then without blocking.
+    ///
+    /// # Examples
+    /// ```
+    /// use crossbeam_channel::{never, select};
+    /// use tierlock::{Owner, SharedLock};
+    ///
+    /// let (lock, owner, shutdown) = (SharedLock::new("config"), Owner::new("job-19"), never::<()>());
+    /// let pending = lock.exclusive(&owner).enqueue();
+    /// select! {
+    ///     recv(pending.receiver()) -> _ => drop(pending.wait()?),
+    ///     recv(shutdown) -> _ => drop(pending),
+    /// }
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    #[must_use]
+    pub fn receiver(&self) -> &Receiver<Infallible> {
+        self.receiver.get_or_init(|| {
+            let (sender, receiver) = bounded(0);
+            if let Stage::Waits(_, wait) = &self.stage {
+                wait.chain.listen(|listeners| listeners.channel = Some(sender));
             }
-            let priority = state.priority;
-            drop(state);
-            if deadline == Some(until) {
-                return self.give_up();
-            }
-            let ageing = ageing.expect("only ageing has another time");
-            ages_at = self.age(priority, ageing, until);
-            state = self.state.lock();
-        }
-        Self::conclude(state)
-    }
-
-    /// Becomes one step more urgent; returns when to do so again.
-    fn age(self: &Arc<Self>, priority: Priority, ageing: Ageing, now: Instant) -> Option<Instant> {
-        if priority <= ageing.floor {
-            return None;
-        }
-        self.set_priority(priority - 1);
-        now.checked_add(ageing.interval)
-    }
-
-    /// Changes the priority, for this lock and those that follow. Too late, it changes nothing.
-    pub(crate) fn set_priority(self: &Arc<Self>, priority: Priority) {
-        let mut decisions = Vec::new();
-        let mut state = self.state.lock();
-        state.priority = priority;
-        if let (Phase::Queued(ticket), Some(task)) = (&state.phase, &state.task) {
-            let (lock, _) = task.current().expect("it waits for one");
-            lock.set_priority(*ticket, priority, &mut decisions);
-        }
-        drop(state);
-        dispatch(decisions);
-    }
-
-    /// Withdraws at the deadline, unless it is decided already.
-    fn give_up(self: &Arc<Self>) -> Result<Task, Box<(Task, Refusal)>> {
-        let waited = clock::now().saturating_duration_since(self.since);
-        tracing::debug!(waited_us = waited.as_micros() as u64, "time is up");
-        let mut decisions = Vec::new();
-        let mut state = self.state.lock();
-        if let Phase::Queued(ticket) = state.phase {
-            state.count_wait();
-            let priority = state.priority;
-            let task = state.task.as_mut().expect("taken only when decided");
-            state.phase = Self::withdraw(task, ticket, priority, waited, &mut decisions);
-        }
-        let result = Self::conclude(state);
-        dispatch(decisions);
-        result
-    }
-
-    /// Leaves the queue of the current lock. If that was granted meanwhile, and all the rest can be had without waiting, the
-    /// grant counts.
-    fn withdraw(
-        task: &mut Task,
-        ticket: Ticket,
-        priority: Priority,
-        waited: Duration,
-        decisions: &mut Decisions,
-    ) -> Phase {
-        let blockers = task.blockers();
-        let (lock, _) = task.current().expect("it waits for one");
-        match lock.cancel(ticket, decisions) {
-            Cancelled::Withdrawn => {
-                Self::failed(task, Reason::TimedOut(waited, blockers), decisions)
-            }
-            Cancelled::Deleted => Self::failed(task, Reason::Deleted, decisions),
-            Cancelled::Granted => {
-                task.granted();
-                match task.advance(priority) {
-                    Progress::Done => Phase::Granted,
-                    Progress::Failed(reason) => Self::failed(task, reason, decisions),
-                    Progress::Blocked => {
-                        let reason = Reason::TimedOut(waited, task.blockers());
-                        Self::failed(task, reason, decisions)
-                    }
-                }
-            }
-        }
-    }
-
-    /// What the waiter gets in the end.
-    fn conclude(mut state: MutexGuard<'_, State>) -> Result<Task, Box<(Task, Refusal)>> {
-        let task = state.task.take().expect("the waiter comes once");
-        match std::mem::replace(&mut state.phase, Phase::Moving) {
-            Phase::Failed(refusal) => Err(Box::new((task, refusal))),
-            Phase::Granted => Ok(task),
-            Phase::Moving | Phase::Queued(_) => unreachable!("only a decided chain is concluded"),
-        }
-    }
-
-    fn span(&self) -> tracing::Span {
-        let state = self.state.lock();
-        let current = state.task.as_ref().and_then(Task::current);
-        current.map_or_else(tracing::Span::none, |(lock, mode)| {
-            tracing::debug_span!(
-                "wait",
-                owner = self.owner.name(),
-                lock = %lock.name(),
-                mode = %mode,
-                priority = state.priority
-            )
+            receiver
         })
+    }
+
+    /// A descriptor that becomes readable, and is hung up, when the request is granted or refused: for epoll, kqueue, mio, or
+    /// `tokio::io::unix::AsyncFd`.
+    ///
+    /// There is nothing to read from it but its end. It tells that the outcome can be taken, which [`wait`](Self::wait) does then
+    /// without blocking. Each call makes another; close it by dropping it, before or after the request.
+    ///
+    /// # Errors
+    /// If the system has no descriptors left. The request waits on.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::os::fd::AsFd;
+    /// use tierlock::{Owner, SharedLock};
+    ///
+    /// let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let pending = lock.exclusive(&owner).enqueue();
+    /// let descriptor = pending.descriptor()?;
+    /// // Now it can be registered as `descriptor.as_fd()`.
+    /// # let _ = descriptor.as_fd();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn descriptor(&self) -> std::io::Result<Descriptor> {
+        let (own, peer) = std::os::unix::net::UnixStream::pair()?;
+        own.set_nonblocking(true)?;
+        if let Stage::Waits(_, wait) = &self.stage {
+            wait.chain.listen(|listeners| listeners.descriptors.push(peer));
+        }
+        Ok(Descriptor(own))
+    }
+
+    /// Changes the priority, for the lock waited for now and those that follow. Too late, it changes nothing.
+    ///
+    /// Among its new equals the request stands where its arrival puts it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Owner, SharedLock};
+    /// # let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+    /// let pending = lock.exclusive(&owner).enqueue();
+    /// pending.set_priority(-10);
+    /// ```
+    pub fn set_priority(&self, priority: Priority) {
+        if let Stage::Waits(_, wait) = &self.stage {
+            wait.chain.set_priority(priority);
+        }
+    }
+
+    /// How many requests go before it at the lock it waits for now; `None` when it is decided. Those of one mode that go
+    /// together stand at the same place.
+    ///
+    /// Costs a look at everything that waits for the lock, by group. Outdated at once.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Owner, SharedLock};
+    /// # let [a, b, c] = ["a", "b", "c"].map(Owner::new);
+    /// let lock = SharedLock::new("config");
+    /// let _guard = lock.exclusive(&a).now()?;
+    /// let (first, second) = (lock.exclusive(&b).enqueue(), lock.exclusive(&c).enqueue());
+    /// assert_eq!(second.position(), Some(1));
+    /// second.set_priority(-1);
+    /// assert_eq!((second.position(), first.position()), (Some(0), Some(1)));
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    #[must_use]
+    pub fn position(&self) -> Option<usize> {
+        match &self.stage {
+            Stage::Waits(_, wait) => wait.chain.position(),
+            _ => None,
+        }
+    }
+
+    /// Withdraws the request. If it comes too late, returns what was decided; `None` says that it was withdrawn, and that
+    /// nothing of it is held.
+    ///
+    /// # Errors
+    /// What the request was refused for before.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Owner, SharedLock};
+    /// # let (lock, owner, other) = (SharedLock::new("config"), Owner::new("job-19"), Owner::new("job-20"));
+    /// let guard = lock.exclusive(&other).now()?;
+    /// assert!(lock.exclusive(&owner).enqueue().cancel().is_none());
+    /// drop(guard);
+    /// let guard = lock.exclusive(&owner).enqueue().cancel().expect("too late")?;
+    /// # Ok::<(), tierlock::AcquireError>(())
+    /// ```
+    pub fn cancel(mut self) -> Option<Result<T::Granted, T::Error>> {
+        self.is_decided().then(|| self.take())
+    }
+
+    /// Takes the outcome, which is decided.
+    #[track_caller]
+    fn take(&mut self) -> Result<T::Granted, T::Error> {
+        match mem::replace(&mut self.stage, Stage::Taken) {
+            Stage::Granted(target, task) => target.granted(task),
+            Stage::Refused(error) => Err(error),
+            Stage::Waits(target, wait) => conclude(target, wait.chain.take()),
+            Stage::Taken => panic!("the outcome of this request was taken already"),
+        }
     }
 }
 
-impl Waiter for Chain {
-    fn owner(&self) -> &Owner {
-        &self.owner
+impl Wait {
+    fn new(chain: Arc<Chain>) -> Self {
+        let span = chain.span();
+        Self { chain, timer: None, span }
     }
 
-    fn since(&self) -> Instant {
-        self.since
-    }
-
-    /// Ignores what the waiter found out by itself meanwhile.
-    fn on_decided(self: Arc<Self>, ticket: Ticket, outcome: Outcome, decisions: &mut Decisions) {
-        let mut state = self.state.lock();
-        if !matches!(state.phase, Phase::Queued(queued) if queued == ticket) {
-            return;
+    /// Has the time kept, if there is any to keep.
+    fn set_timer(&mut self) -> Result<(), Reason> {
+        let Some(due) = self.chain.first_due() else { return Ok(()) };
+        if !sync::TIME_PASSES {
+            Arc::clone(&self.chain).on_time(due);
+            return Ok(());
         }
-        state.count_wait();
-        let task = state.task.as_mut().expect("taken only when decided");
-        match outcome {
-            Outcome::Granted => {
-                task.granted();
-                self.proceed(&mut state, decisions);
+        let alarm = Arc::downgrade(&self.chain);
+        self.timer = Some(Timer::set(due, alarm).map_err(|error| Reason::NoTimer(error.kind()))?);
+        Ok(())
+    }
+
+    fn block(&self) {
+        let _entered = self.span.enter();
+        match self.timer {
+            None => self.chain.wait(),
+            Some(_) => drop(self.chain.park(None)),
+        }
+    }
+}
+
+/// # Cancel safety
+/// Dropping it withdraws the request, as everywhere: at whatever moment, nothing of it is held afterwards, nothing is left in a
+/// queue, and whoever comes next is served.
+///
+/// # Panics
+/// If it is polled after it gave its outcome.
+impl<T: Target> Future for Pending<T> {
+    type Output = Result<T::Granted, T::Error>;
+
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &self.stage {
+            Stage::Waits(_, wait) if !wait.chain.poll(context.waker()) => Poll::Pending,
+            _ => Poll::Ready(self.take()),
+        }
+    }
+}
+
+impl<T: Target> Drop for Pending<T> {
+    fn drop(&mut self) {
+        match mem::replace(&mut self.stage, Stage::Taken) {
+            Stage::Granted(mut target, task) => {
+                task.into_iter().for_each(Task::give_up);
+                target.undo();
             }
-            Outcome::Deleted => state.phase = Self::failed(task, Reason::Deleted, decisions),
+            Stage::Waits(mut target, wait) => {
+                wait.chain.give_up();
+                target.undo();
+            }
+            Stage::Refused(_) | Stage::Taken => {}
         }
-        let waits_on = matches!(state.phase, Phase::Queued(_));
-        drop(state);
-        if !waits_on {
-            self.decided.notify_one();
-        }
+    }
+}
+
+impl<T: Target> fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending")
+            .field("decided", &self.is_decided())
+            .field("position", &self.position())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Becomes readable when a request is decided; see [`Pending::descriptor`].
+///
+/// # Examples
+/// ```
+/// use std::io::Read;
+/// use std::os::fd::AsFd;
+/// use tierlock::{Owner, SharedLock};
+///
+/// let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
+/// let pending = lock.exclusive(&owner).enqueue();
+/// let descriptor = pending.descriptor()?;
+/// let mut stream = std::os::unix::net::UnixStream::from(descriptor.as_fd().try_clone_to_owned()?);
+/// assert_eq!(stream.read(&mut [0])?, 0, "nothing but the end");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[cfg(unix)]
+#[derive(Debug)]
+pub struct Descriptor(std::os::unix::net::UnixStream);
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Descriptor {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsRawFd for Descriptor {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.as_raw_fd()
     }
 }

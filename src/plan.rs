@@ -1,5 +1,6 @@
 //! The levels of a manager as one order, and requests over several of them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::AcquireError;
@@ -90,7 +91,7 @@ pub struct Wanted<'p>(Source<'p>);
 #[derive(Debug)]
 enum Source<'p> {
     Requests(Vec<LevelRequest>),
-    Plan(&'p Plan),
+    Plan(Cow<'p, Plan>),
 }
 
 impl From<LevelRequest> for Wanted<'_> {
@@ -113,7 +114,13 @@ impl From<Vec<LevelRequest>> for Wanted<'_> {
 
 impl<'p> From<&'p Plan> for Wanted<'p> {
     fn from(plan: &'p Plan) -> Self {
-        Self(Source::Plan(plan))
+        Self(Source::Plan(Cow::Borrowed(plan)))
+    }
+}
+
+impl From<Plan> for Wanted<'_> {
+    fn from(plan: Plan) -> Self {
+        Self(Source::Plan(Cow::Owned(plan)))
     }
 }
 

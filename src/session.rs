@@ -1,9 +1,11 @@
 //! One owner's keyring in a manager: what it holds, level by level, and the rules between levels.
 
+mod asked;
+
 use std::fmt;
 use std::sync::Arc;
 
-use crate::acquire::{Acquire, Patience, Target};
+use crate::acquire::Acquire;
 use crate::change::{Change, ChangeMembers, Holder, Seat, UpgradeNames};
 use crate::core::mode::Mode;
 use crate::error::{Abandoned, AcquireError, HoldError, UpgradeError};
@@ -14,7 +16,8 @@ use crate::owner::Owner;
 use crate::plan::{Hierarchy, Part, Wanted, check_order};
 use crate::request::{Names, Which};
 use crate::set_hold::SetHold;
-use crate::task::{Refusal, Stage, Task};
+
+pub use self::asked::{AcquireLevels, AcquireOwned, SessionRefused};
 
 /// What one owner holds in a [`LockManager`](crate::LockManager): its keyring. Dropping it releases everything, the deepest
 /// level first.
@@ -125,11 +128,32 @@ impl Session {
     /// # Ok::<(), tierlock::Error>(())
     /// ```
     pub fn acquire<'a>(&'a mut self, wanted: impl Into<Wanted<'a>>) -> Acquire<AcquireLevels<'a>> {
-        Acquire::new(AcquireLevels {
-            session: self,
-            wanted: Some(wanted.into()),
-            ranks: Vec::new(),
-        })
+        Acquire::new(AcquireLevels::new(self, wanted.into()))
+    }
+
+    /// Asks as [`acquire`](Self::acquire) does, and takes the session along: for loops that wait for many sessions at once, and
+    /// keep their requests beside one another.
+    ///
+    /// Withdrawing the request drops the session, which releases what it held before.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); the session comes back in the [`SessionRefused`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Level, ganeti::{self, Level::*}};
+    /// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+    /// let pending: Vec<_> = ["job-17", "job-18"]
+    ///     .map(|job| manager.session(job).acquire_owned(Cluster.shared("BGL")).enqueue())
+    ///     .into();
+    /// for request in pending {
+    ///     let (mut job, _grant) = request.wait()?;
+    ///     job.acquire(Instance.shared("web1")).wait()?;
+    /// }
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn acquire_owned(self, wanted: impl Into<Wanted<'static>>) -> Acquire<AcquireOwned> {
+        Acquire::new(AcquireOwned::new(self, wanted.into()))
     }
 
     /// Gives back all but these names of a level. From all of the level, that costs as much as the names kept.
@@ -526,51 +550,6 @@ impl Drop for Session {
             }
         }
         self.release_all();
-    }
-}
-
-/// A request for levels of a [`Session`].
-///
-/// Only ever named by the compiler, so without an example of its own: see [`Session::acquire`].
-#[derive(Debug)]
-pub struct AcquireLevels<'s> {
-    session: &'s mut Session,
-    wanted: Option<Wanted<'s>>,
-    /// Of the stages asked for, in order.
-    ranks: Vec<usize>,
-}
-
-impl Target for AcquireLevels<'_> {
-    type Granted = Grant;
-    type Error = AcquireError;
-
-    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
-        let wanted = self.wanted.take().expect("prepared once");
-        let session = &*self.session;
-        let parts = wanted.parts(&session.hierarchy, &session.owner)?;
-        session.check(&parts)?;
-        let asked = parts.into_iter().filter_map(|part| Some((part.rank, part.stage?)));
-        let (ranks, stages): (Vec<usize>, Vec<Stage>) = asked.unzip();
-        self.ranks = ranks;
-        Ok((!stages.is_empty()).then(|| Task::take(&session.owner, stages)))
-    }
-
-    fn granted(self, task: Option<Task>) -> Result<Grant, AcquireError> {
-        let mut abandoned = Vec::new();
-        let Some(Task::Take(taking)) = task else { return Ok(Grant { abandoned }) };
-        let mut decisions = Vec::new();
-        for (rank, had) in self.ranks.into_iter().zip(taking.into_had()) {
-            let mut seat = self.session.seat(rank);
-            *seat.hold = SetHold::new(seat.set, had);
-            seat.stand_up(&mut decisions);
-            abandoned.extend(seat.hold.iter().flat_map(SetHold::take_abandoned));
-        }
-        dispatch(decisions);
-        Ok(Grant { abandoned })
-    }
-
-    fn refused(self, _: Task, refusal: Refusal) -> AcquireError {
-        refusal.into()
     }
 }
 

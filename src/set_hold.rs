@@ -335,7 +335,7 @@ impl SetHold {
     pub(crate) fn conversion(&self, member: Option<usize>, to: Mode, owner: &Owner) -> Conversion {
         let hold = member.map_or(&self.top, |at| &self.members[at]);
         let hold = Hold { lock: Arc::clone(&hold.lock), mode: hold.mode, slot: hold.slot };
-        Conversion { owner: owner.clone(), hold, to }
+        Conversion::new(owner, hold, to)
     }
 
     /// Records that the conversion was granted.

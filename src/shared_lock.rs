@@ -1,18 +1,19 @@
 //! One lock by itself.
 
+mod asked;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::acquire::{Acquire, Patience, Target};
+use crate::acquire::Acquire;
 use crate::core::mode::Mode;
-use crate::core::queue::Priority;
-use crate::error::{Abandoned, AcquireError, HoldError, UpgradeError};
+use crate::error::{Abandoned, HoldError};
 use crate::hold::{Hold, Lock, dispatch};
 use crate::name::LockName;
 use crate::owner::{LockId, Owner, Slot};
-use crate::raw::Tried;
-use crate::task::{Conversion, Members, Reason, Refusal, Stage, Task};
+
+pub use self::asked::{AcquireLock, DeleteLock, UpgradeLock};
 
 /// A named lock: shared by many or held by one, granted by priority, then by arrival.
 ///
@@ -63,8 +64,8 @@ impl SharedLock {
     /// Asks for the lock.
     ///
     /// # Errors
-    /// [`AlreadyHeld`](AcquireError::AlreadyHeld), [`Deleted`](AcquireError::Deleted), [`WouldBlock`](AcquireError::WouldBlock)
-    /// from `now()`, [`TimedOut`](AcquireError::TimedOut) from `wait()`.
+    /// [`AlreadyHeld`](crate::AcquireError::AlreadyHeld), [`Deleted`](crate::AcquireError::Deleted), [`WouldBlock`](crate::AcquireError::WouldBlock)
+    /// from `now()`, [`TimedOut`](crate::AcquireError::TimedOut) from `wait()`.
     ///
     /// # Examples
     /// ```
@@ -74,7 +75,7 @@ impl SharedLock {
     /// # Ok::<(), tierlock::AcquireError>(())
     /// ```
     pub fn acquire<'a>(&'a self, owner: &'a Owner, mode: Mode) -> Acquire<AcquireLock<'a>> {
-        Acquire::new(AcquireLock { lock: self, owner, mode })
+        Acquire::new(AcquireLock::new(self, owner, mode))
     }
 
     /// Asks for the lock in [`Mode::Shared`]; see [`acquire`](Self::acquire).
@@ -104,7 +105,7 @@ impl SharedLock {
     }
 
     /// Asks to delete the lock: takes it exclusively first, by the rules of any request; then every pending and later request
-    /// fails with [`Deleted`](AcquireError::Deleted). A holder deletes by [`Guard::delete`].
+    /// fails with [`Deleted`](crate::AcquireError::Deleted). A holder deletes by [`Guard::delete`].
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire); the lock lives on then.
@@ -118,7 +119,7 @@ impl SharedLock {
     /// # Ok::<(), AcquireError>(())
     /// ```
     pub fn delete<'a>(&'a self, owner: &'a Owner) -> Acquire<DeleteLock<'a>> {
-        Acquire::new(DeleteLock { lock: self, owner })
+        Acquire::new(DeleteLock::new(self, owner))
     }
 
     /// Tells whether the lock was deleted, which is for good.
@@ -167,15 +168,6 @@ impl SharedLock {
     pub(crate) fn raw(&self) -> &Arc<Lock> {
         &self.0
     }
-
-    fn stage(&self, mode: Mode) -> Stage {
-        let members = Members::Exactly(vec![Arc::clone(&self.0)]);
-        Stage { top: None, members, mode, directory: None }
-    }
-
-    fn take(&self, owner: &Owner, mode: Mode) -> Task {
-        Task::take(owner, vec![self.stage(mode)])
-    }
 }
 
 impl Owner {
@@ -198,98 +190,6 @@ impl fmt::Debug for SharedLock {
             .field("name", &format_args!("{}", self.name()))
             .field("held", &self.0.held())
             .finish()
-    }
-}
-
-/// The one hold of a task that took one lock.
-fn only_hold(task: Option<Task>) -> Hold {
-    let Some(Task::Take(taking)) = task else { unreachable!("it took a lock") };
-    let mut had = taking.into_had();
-    had.pop().and_then(|mut had| had.members.pop()).expect("granted means held")
-}
-
-/// A request for a [`SharedLock`].
-///
-/// Only ever named by the compiler, so without an example of its own: see [`SharedLock::acquire`].
-#[derive(Debug)]
-pub struct AcquireLock<'a> {
-    lock: &'a SharedLock,
-    owner: &'a Owner,
-    mode: Mode,
-}
-
-impl<'a> AcquireLock<'a> {
-    fn guard(&self, slot: Slot) -> Guard<'a> {
-        let abandoned = match self.mode {
-            Mode::Exclusive => self.lock.0.take_abandoned(),
-            _ => None,
-        };
-        Guard {
-            lock: Cow::Borrowed(self.lock),
-            owner: Cow::Borrowed(self.owner),
-            mode: self.mode,
-            slot,
-            unwinding: std::thread::panicking(),
-            abandoned,
-        }
-    }
-}
-
-impl<'a> Target for AcquireLock<'a> {
-    type Granted = Guard<'a>;
-    type Error = AcquireError;
-
-    fn immediate(&mut self, priority: Priority) -> Option<Guard<'a>> {
-        let id = self.lock.id();
-        let slot = self.owner.claim(id).ok()?;
-        if self.lock.0.try_take(self.mode, priority) == Tried::Taken {
-            self.owner.record_hold(slot, id, self.mode);
-            Some(self.guard(slot))
-        } else {
-            self.owner.clear(slot);
-            None
-        }
-    }
-
-    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
-        Ok(Some(self.lock.take(self.owner, self.mode)))
-    }
-
-    fn granted(self, task: Option<Task>) -> Result<Guard<'a>, AcquireError> {
-        Ok(self.guard(only_hold(task).slot))
-    }
-
-    fn refused(self, _: Task, refusal: Refusal) -> AcquireError {
-        refusal.into()
-    }
-}
-
-/// A request to delete a [`SharedLock`].
-///
-/// Only ever named by the compiler, so without an example of its own: see [`SharedLock::delete`].
-#[derive(Debug)]
-pub struct DeleteLock<'a> {
-    lock: &'a SharedLock,
-    owner: &'a Owner,
-}
-
-impl Target for DeleteLock<'_> {
-    type Granted = ();
-    type Error = AcquireError;
-
-    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
-        Ok(Some(self.lock.take(self.owner, Mode::Exclusive)))
-    }
-
-    fn granted(self, task: Option<Task>) -> Result<(), AcquireError> {
-        let mut decisions = Vec::new();
-        only_hold(task).delete(self.owner, &mut decisions);
-        dispatch(decisions);
-        Ok(())
-    }
-
-    fn refused(self, _: Task, refusal: Refusal) -> AcquireError {
-        refusal.into()
     }
 }
 
@@ -430,8 +330,8 @@ impl<'a> Guard<'a> {
     /// is, and it stays so if the upgrade is refused.
     ///
     /// # Errors
-    /// [`WouldDeadlock`](UpgradeError::WouldDeadlock) at once if another holder waits to upgrade and each would wait for the
-    /// other. [`WouldBlock`](AcquireError::WouldBlock) from `now()`, [`TimedOut`](AcquireError::TimedOut) from `wait()`.
+    /// [`WouldDeadlock`](crate::UpgradeError::WouldDeadlock) at once if another holder waits to upgrade and each would wait for the
+    /// other. [`WouldBlock`](crate::AcquireError::WouldBlock) from `now()`, [`TimedOut`](crate::AcquireError::TimedOut) from `wait()`.
     ///
     /// # Examples
     /// ```
@@ -444,11 +344,11 @@ impl<'a> Guard<'a> {
     /// ```
     pub fn upgrade_to(&mut self, mode: Mode) -> Acquire<UpgradeLock<'_, 'a>> {
         let to = self.mode.join(mode);
-        Acquire::new(UpgradeLock { guard: self, to })
+        Acquire::new(UpgradeLock::new(self, to))
     }
 
     /// Deletes the lock, which has to be held exclusively; every pending and later request fails with
-    /// [`Deleted`](AcquireError::Deleted).
+    /// [`Deleted`](crate::AcquireError::Deleted).
     ///
     /// # Errors
     /// The guard, unharmed, if the lock is not held exclusively.
@@ -530,58 +430,6 @@ impl Drop for Guard<'_> {
         self.lock.0.release(self.mode, &mut decisions);
         if !decisions.is_empty() {
             dispatch(decisions);
-        }
-    }
-}
-
-/// A request to hold a [`SharedLock`] in a stronger mode.
-///
-/// Only ever named by the compiler, so without an example of its own: see [`Guard::upgrade_to`].
-#[derive(Debug)]
-pub struct UpgradeLock<'g, 'a> {
-    guard: &'g mut Guard<'a>,
-    to: Mode,
-}
-
-impl Target for UpgradeLock<'_, '_> {
-    type Granted = ();
-    type Error = UpgradeError;
-
-    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, UpgradeError> {
-        if self.guard.mode == self.to {
-            return Ok(None);
-        }
-        let owner = self.guard.owner.as_ref().clone();
-        let hold = self.guard.take_hold();
-        Ok(Some(Task::Convert(Conversion { owner, hold, to: self.to })))
-    }
-
-    fn granted(self, _: Option<Task>) -> Result<(), UpgradeError> {
-        self.guard.mode = self.to;
-        if self.to == Mode::Exclusive
-            && let Some(by) = self.guard.lock.0.take_abandoned()
-        {
-            self.guard.abandoned = Some(by);
-        }
-        Ok(())
-    }
-
-    fn refused(self, _: Task, refusal: Refusal) -> UpgradeError {
-        refusal.into()
-    }
-}
-
-impl From<Refusal> for UpgradeError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal.reason {
-            Reason::Deadlock(held, blockers) => Self::WouldDeadlock {
-                owner: Arc::clone(refusal.owner.name_arc()),
-                lock: refusal.lock.name().clone(),
-                held,
-                wanted: refusal.wanted,
-                blockers,
-            },
-            _ => Self::Acquire(refusal.into()),
         }
     }
 }

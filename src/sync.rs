@@ -2,7 +2,7 @@
 //!
 //! The only place that knows `cfg(tierlock_loom)`. `Arc` is std's in both, since loom's has no `Weak`.
 
-pub(crate) use self::imp::{Condvar, Mutex, MutexGuard, atomic};
+pub(crate) use self::imp::{Condvar, Mutex, MutexGuard, TIME_PASSES, atomic};
 
 #[cfg(not(tierlock_loom))]
 mod imp {
@@ -14,7 +14,10 @@ mod imp {
         pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
     }
 
-    /// Wakes the one thread that waits for a state behind a mutex.
+    /// Deadlines pass by themselves.
+    pub(crate) const TIME_PASSES: bool = true;
+
+    /// Wakes the threads that wait for a state behind a mutex.
     #[derive(Debug, Default)]
     pub(crate) struct Condvar(parking_lot::Condvar);
 
@@ -23,8 +26,8 @@ mod imp {
             Self::default()
         }
 
-        pub(crate) fn notify_one(&self) {
-            self.0.notify_one();
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
         }
 
         pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
@@ -46,6 +49,9 @@ mod imp {
     pub(crate) mod atomic {
         pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
     }
+
+    /// Models have no clock: a deadline has always passed, and meets every interleaving that way.
+    pub(crate) const TIME_PASSES: bool = false;
 
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -85,8 +91,8 @@ mod imp {
             Self(loom::sync::Condvar::new())
         }
 
-        pub(crate) fn notify_one(&self) {
-            self.0.notify_one();
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
         }
 
         pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
@@ -94,7 +100,7 @@ mod imp {
             guard.0 = Some(self.0.wait(inner).expect("loom stops at the first panic"));
         }
 
-        /// Models have no clock: a deadline has always passed, and is tried against every interleaving that way.
+        /// A deadline has always passed.
         pub(crate) fn wait_until<T>(&self, _: &mut MutexGuard<'_, T>, _: Instant) -> bool {
             true
         }

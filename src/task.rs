@@ -3,13 +3,14 @@
 //! A [`Task`] takes what needs no waiting and stops at the first lock that does; it never waits itself.
 
 use std::fmt;
+use std::io;
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::mode::Mode;
 use crate::core::queue::{Priority, Queue};
-use crate::error::{AcquireError, Blocker};
+use crate::error::{AcquireError, Blocker, UpgradeError};
 use crate::hold::{Decisions, Had, Hold, Lock, dispatch};
 use crate::owner::{self, LockId, Owner, Record, Slot};
 use crate::raw::Tried;
@@ -59,6 +60,7 @@ pub(crate) enum Reason {
     Deleted,
     WouldBlock,
     TimedOut(Duration, Vec<Blocker>),
+    NoTimer(io::ErrorKind),
     NotEnough { set: Arc<str>, wanted: usize, had: usize },
     Deadlock(Mode, Vec<Blocker>),
 }
@@ -76,9 +78,25 @@ impl From<Refusal> for AcquireError {
             Reason::TimedOut(waited, blockers) => {
                 Self::TimedOut { owner, lock, wanted, waited, blockers }
             }
+            Reason::NoTimer(reason) => Self::NoTimer { owner, lock, wanted, reason },
             // Only a conversion can deadlock, and its error has a case of its own.
             Reason::WouldBlock | Reason::Deadlock(..) => Self::WouldBlock { owner, lock, wanted },
             Reason::NotEnough { set, wanted, had } => Self::NotEnough { owner, set, wanted, had },
+        }
+    }
+}
+
+impl From<Refusal> for UpgradeError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.reason {
+            Reason::Deadlock(held, blockers) => Self::WouldDeadlock {
+                owner: Arc::clone(refusal.owner.name_arc()),
+                lock: refusal.lock.name().clone(),
+                held,
+                wanted: refusal.wanted,
+                blockers,
+            },
+            _ => Self::Acquire(refusal.into()),
         }
     }
 }
@@ -286,9 +304,16 @@ impl Members {
 /// A hold on its way to a stronger mode.
 #[derive(Debug)]
 pub struct Conversion {
-    pub(crate) owner: Owner,
-    pub(crate) hold: Hold,
+    owner: Owner,
+    hold: Hold,
+    from: Mode,
     pub(crate) to: Mode,
+}
+
+impl Conversion {
+    pub(crate) fn new(owner: &Owner, hold: Hold, to: Mode) -> Self {
+        Self { owner: owner.clone(), from: hold.mode, hold, to }
+    }
 }
 
 impl Task {
@@ -299,8 +324,8 @@ impl Task {
     /// Does it without waiting, or not at all.
     ///
     /// # Errors
-    /// The task as it was before, with why.
-    pub(crate) fn now(mut self, priority: Priority) -> Result<Self, Box<(Self, Refusal)>> {
+    /// Why not; then nothing of the task is held.
+    pub(crate) fn now(mut self, priority: Priority) -> Result<Self, Box<Refusal>> {
         match self.advance(priority) {
             Progress::Done => Ok(self),
             Progress::Blocked => self.fail(Reason::WouldBlock),
@@ -346,18 +371,25 @@ impl Task {
         }
     }
 
+    /// Gives back what it took, so that all is held as before.
     pub(crate) fn rollback(&mut self, decisions: &mut Decisions) {
-        if let Self::Take(taking) = self {
-            taking.rollback(decisions);
+        match self {
+            Self::Take(taking) => taking.rollback(decisions),
+            Self::Convert(c) => c.hold.downgrade(&c.owner, c.from, decisions),
         }
     }
 
-    pub(crate) fn fail(mut self, reason: Reason) -> Result<Self, Box<(Self, Refusal)>> {
-        let refusal = self.refusal(reason);
+    pub(crate) fn fail(self, reason: Reason) -> Result<Self, Box<Refusal>> {
+        let refusal = Box::new(self.refusal(reason));
+        self.give_up();
+        Err(refusal)
+    }
+
+    /// Ends the task without a result.
+    pub(crate) fn give_up(mut self) {
         let mut decisions = Vec::new();
         self.rollback(&mut decisions);
         dispatch(decisions);
-        Err(Box::new((self, refusal)))
     }
 
     pub(crate) fn refusal(&self, reason: Reason) -> Refusal {

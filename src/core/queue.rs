@@ -243,8 +243,7 @@ impl<W> Queue<W> {
         all
     }
 
-    /// Requests that go before this one, or `None` if it has left the queue.
-    #[cfg(test)]
+    /// Requests that go before this one, or `None` if it has left the queue. Looks at every group.
     pub(crate) fn position(&self, ticket: Ticket) -> Option<usize> {
         if let Some(at) = self.conversions.iter().position(|c| c.ticket == ticket) {
             return Some(at);

@@ -244,6 +244,7 @@ mod tests {
     use super::*;
     use crate::core::queue::Ticket;
     use crate::hold::Decisions;
+    use crate::listeners::Listeners;
     use crate::owner::Owner;
     use crate::raw::Outcome;
     use Mode::{Exclusive, IntentShared, Shared};
@@ -260,7 +261,14 @@ mod tests {
             self.1
         }
 
-        fn on_decided(self: Arc<Self>, _: Ticket, _: Outcome, _: &mut Decisions) {}
+        fn on_decided(
+            self: Arc<Self>,
+            _: Ticket,
+            _: Outcome,
+            _: &mut Decisions,
+        ) -> Option<Listeners> {
+            None
+        }
     }
 
     fn hold(owner: &Owner, mode: Mode) -> Hold {

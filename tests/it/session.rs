@@ -423,7 +423,7 @@ mod together {
         let manager = manager();
         let mut job = manager.session("job");
         job.acquire([]).wait().unwrap();
-        job.acquire(&manager.plan([]).unwrap()).now().unwrap();
+        job.acquire(manager.plan([]).unwrap()).now().unwrap();
         assert_eq!(slots_of(&job), 0);
     }
 }

@@ -4,11 +4,12 @@ use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use tierlock::{
-    Abandoned, Acquire, AcquireError, AcquireLevels, AcquireLock, AcquireSet, Ageing, All, Blocker,
-    BuildError, ChangeMembers, DeleteLock, Error, Grant, Guard, HoldError, LevelId, LevelRequest,
-    LevelSeat, LockManager, LockManagerBuilder, LockMonitor, LockName, LockSet, Membership,
-    MembershipError, Mode, Names, Owner, Plan, Session, SetGuard, SetRequest, SharedLock,
-    UpgradeError, UpgradeLock, UpgradeNames, Visit, Wanted, condition, ganeti, monitor,
+    Abandoned, Acquire, AcquireError, AcquireLevels, AcquireLock, AcquireOwned, AcquireSet,
+    Acquiring, Ageing, All, Blocker, BuildError, ChangeMembers, DeleteLock, Error, Grant, Guard,
+    HoldError, LevelId, LevelRequest, LevelSeat, LockManager, LockManagerBuilder, LockMonitor,
+    LockName, LockSet, Membership, MembershipError, Mode, Names, Owner, Pending, Plan, Session,
+    SetGuard, SetRequest, SharedLock, UpgradeError, UpgradeLock, UpgradeNames, Visit, Wanted,
+    condition, ganeti, monitor,
 };
 
 /// Tells whether a type has a trait: the inherent constant, where there is one, hides the trait's.
@@ -68,12 +69,21 @@ fn everything_moves_between_threads_and_what_is_held_survives_a_panic() {
         Acquire<AcquireLock<'static>>           => 'x' 'x' 'x' 'x' 'x',
         Acquire<DeleteLock<'static>>            => 'x' 'x' 'x' 'x' 'x',
         Acquire<UpgradeLock<'static, 'static>>  => 'x' 'x' 'x' '-' 'x',
-        Acquire<AcquireSet<'static>>            => 'x' 'x' 'x' 'x' 'x',
+        Acquire<AcquireSet>                     => 'x' 'x' 'x' 'x' 'x',
         Acquire<ChangeMembers<Visit>>           => 'x' 'x' 'x' 'x' 'x',
         Acquire<ChangeMembers<SetGuard>>        => 'x' 'x' 'x' 'x' 'x',
         Acquire<UpgradeNames<&'static mut SetGuard>> => 'x' 'x' 'x' '-' 'x',
         Acquire<AcquireLevels<'static>>         => 'x' 'x' 'x' '-' 'x',
         Acquire<UpgradeNames<LevelSeat<'static>>> => 'x' 'x' 'x' '-' 'x',
+        Acquire<AcquireOwned>                   => 'x' 'x' 'x' 'x' 'x',
+        // what is under way
+        Pending<AcquireLock<'static>>           => 'x' 'x' 'x' 'x' 'x',
+        Pending<UpgradeLock<'static, 'static>>  => 'x' 'x' 'x' 'x' 'x',
+        Pending<AcquireLevels<'static>>         => 'x' 'x' 'x' 'x' 'x',
+        Pending<AcquireOwned>                   => 'x' 'x' 'x' 'x' 'x',
+        Acquiring<AcquireLock<'static>>         => 'x' 'x' 'x' 'x' 'x',
+        Acquiring<AcquireLevels<'static>>       => 'x' 'x' 'x' '-' 'x',
+        // how it is asked
         Names                                   => 'x' 'x' 'x' 'x' 'x',
         SetRequest                              => 'x' 'x' 'x' 'x' 'x',
         LevelRequest                            => 'x' 'x' 'x' 'x' 'x',

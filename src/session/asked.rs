@@ -1,0 +1,176 @@
+//! What a session asks for, by a request that borrows the session or owns it.
+
+use std::fmt;
+
+use super::{Grant, Session};
+use crate::error::{AcquireError, Error};
+use crate::hold::dispatch;
+use crate::plan::Wanted;
+use crate::set_hold::SetHold;
+use crate::target::{Patience, Target};
+use crate::task::{Refusal, Stage, Task};
+
+/// What is asked for, until it is known which locks that are, and at which levels it is asked for then.
+#[derive(Debug)]
+struct Asked<'w> {
+    wanted: Option<Wanted<'w>>,
+    /// In order.
+    ranks: Vec<usize>,
+}
+
+impl<'w> Asked<'w> {
+    fn new(wanted: Wanted<'w>) -> Self {
+        Self { wanted: Some(wanted), ranks: Vec::new() }
+    }
+
+    fn prepare(&mut self, session: &Session) -> Result<Option<Task>, AcquireError> {
+        let wanted = self.wanted.take().expect("prepared once");
+        let parts = wanted.parts(&session.hierarchy, &session.owner)?;
+        session.check(&parts)?;
+        let asked = parts.into_iter().filter_map(|part| Some((part.rank, part.stage?)));
+        let (ranks, stages): (Vec<usize>, Vec<Stage>) = asked.unzip();
+        self.ranks = ranks;
+        Ok((!stages.is_empty()).then(|| Task::take(&session.owner, stages)))
+    }
+
+    /// Has the session hold what was acquired.
+    fn granted(self, session: &mut Session, task: Option<Task>) -> Grant {
+        let mut abandoned = Vec::new();
+        let Some(Task::Take(taking)) = task else { return Grant { abandoned } };
+        let mut decisions = Vec::new();
+        for (rank, had) in self.ranks.into_iter().zip(taking.into_had()) {
+            let mut seat = session.seat(rank);
+            *seat.hold = SetHold::new(seat.set, had);
+            seat.stand_up(&mut decisions);
+            abandoned.extend(seat.hold.iter().flat_map(SetHold::take_abandoned));
+        }
+        dispatch(decisions);
+        Grant { abandoned }
+    }
+}
+
+/// A request for levels of a [`Session`].
+///
+/// Only ever named by the compiler, so without an example of its own: see [`Session::acquire`].
+#[derive(Debug)]
+pub struct AcquireLevels<'s> {
+    session: &'s mut Session,
+    asked: Asked<'s>,
+}
+
+impl<'s> AcquireLevels<'s> {
+    pub(super) fn new(session: &'s mut Session, wanted: Wanted<'s>) -> Self {
+        Self { session, asked: Asked::new(wanted) }
+    }
+}
+
+impl Target for AcquireLevels<'_> {
+    type Granted = Grant;
+    type Error = AcquireError;
+
+    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
+        self.asked.prepare(self.session)
+    }
+
+    fn granted(self, task: Option<Task>) -> Result<Grant, AcquireError> {
+        Ok(self.asked.granted(self.session, task))
+    }
+
+    fn refused(self, refusal: Refusal) -> AcquireError {
+        refusal.into()
+    }
+}
+
+/// A request that owns its [`Session`], so that it can be kept beside others.
+///
+/// # Examples
+/// ```
+/// # use tierlock::{AcquireOwned, Level, Pending, ganeti::{self, Level::*}};
+/// struct Job {
+///     pending: Pending<AcquireOwned>,
+/// }
+/// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+/// let job = Job { pending: manager.session("job-17").acquire_owned(Cluster.shared("BGL")).enqueue() };
+/// let (session, _grant) = job.pending.wait()?;
+/// # Ok::<(), tierlock::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct AcquireOwned {
+    /// Gone only with an error that takes it along.
+    session: Option<Session>,
+    asked: Asked<'static>,
+}
+
+impl AcquireOwned {
+    pub(super) fn new(session: Session, wanted: Wanted<'static>) -> Self {
+        Self { session: Some(session), asked: Asked::new(wanted) }
+    }
+}
+
+impl Target for AcquireOwned {
+    type Granted = (Session, Grant);
+    type Error = SessionRefused;
+
+    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, SessionRefused> {
+        let session = self.session.take().expect("prepared once");
+        match self.asked.prepare(&session) {
+            Ok(task) => {
+                self.session = Some(session);
+                Ok(task)
+            }
+            Err(error) => Err(SessionRefused { session, error }),
+        }
+    }
+
+    fn granted(self, task: Option<Task>) -> Result<(Session, Grant), SessionRefused> {
+        let mut session = self.session.expect("there until it is refused");
+        let grant = self.asked.granted(&mut session, task);
+        Ok((session, grant))
+    }
+
+    fn refused(self, refusal: Refusal) -> SessionRefused {
+        let session = self.session.expect("there until it is refused");
+        SessionRefused { session, error: refusal.into() }
+    }
+}
+
+/// Why a session's request was refused, and the session, which holds what it held before.
+///
+/// Converts into [`Error`] where the session is to be dropped with it.
+///
+/// # Examples
+/// ```
+/// # use tierlock::{Level, ganeti::{self, Level::*}};
+/// # let manager = ganeti::manager(["web1"], [""; 0], [""; 0], [""; 0]).build()?;
+/// let refused = manager.session("job-17").acquire_owned(Instance.shared("web1")).now().unwrap_err();
+/// assert_eq!(refused.to_string(), "job-17 asked for level instance, but does not hold the root cluster/BGL");
+/// let mut job = refused.session;
+/// job.acquire(Cluster.shared("BGL")).now()?;
+/// # Ok::<(), tierlock::Error>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SessionRefused {
+    /// As it was before.
+    pub session: Session,
+    /// Why not.
+    pub error: AcquireError,
+}
+
+impl fmt::Display for SessionRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for SessionRefused {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl From<SessionRefused> for Error {
+    fn from(refused: SessionRefused) -> Self {
+        refused.error.into()
+    }
+}
