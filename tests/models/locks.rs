@@ -1,90 +1,9 @@
-//! Models of the word, the queue and the hand-off between them, explored by loom in every order that matters.
-//!
-//! `RUSTFLAGS="--cfg tierlock_loom" cargo test --release --test models`; `cargo xtask test` does it. Each model guards a cell
-//! that loom watches, so that a weakened ordering shows as well as a broken exclusion. There is no clock: a deadline has always
-//! passed, so a timed request withdraws at once and meets whatever grants it in every interleaving.
-#![cfg(tierlock_loom)]
+//! Threads at a lock, and at two locks of a set.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use loom::cell::UnsafeCell;
-use loom::model::Builder;
 use loom::thread;
-use tierlock::{
-    AcquireError, LockSet, Membership, Mode, Owner, SharedLock, UpgradeError, exclusive,
-};
+use tierlock::{AcquireError, Mode, Owner, UpgradeError, exclusive};
 
-const TIMED: Duration = Duration::from_secs(1);
-
-/// Two threads are explored exhaustively.
-fn explore(model: impl Fn() + Send + Sync + 'static) {
-    explore_up_to(None, model);
-}
-
-/// Three threads up to three preemptions, which every seeded bug needed at most.
-fn explore_bounded(model: impl Fn() + Send + Sync + 'static) {
-    explore_up_to(Some(3), model);
-}
-
-fn explore_up_to(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
-    let mut builder = Builder::new();
-    builder.preemption_bound = preemptions;
-    builder.max_branches = 100_000;
-    builder.check(model);
-}
-
-/// A lock, and a cell that only its holders touch.
-#[derive(Clone)]
-struct Guarded {
-    lock: SharedLock,
-    cell: Arc<UnsafeCell<u32>>,
-}
-
-impl Guarded {
-    fn new() -> Self {
-        Self { lock: SharedLock::new("config"), cell: Arc::new(UnsafeCell::new(0)) }
-    }
-
-    fn write(&self) {
-        self.cell.with_mut(|_| ());
-    }
-
-    fn read(&self) {
-        self.cell.with(|_| ());
-    }
-
-    /// Takes the lock, touches the cell as the mode permits, and gives it back.
-    fn visit(&self, name: &'static str, mode: Mode) {
-        let owner = Owner::new(name);
-        let _guard = self.lock.acquire(&owner, mode).wait().unwrap();
-        self.touch(mode);
-    }
-
-    /// As `visit`, unless the time is up first.
-    fn visit_in_time(&self, name: &'static str, mode: Mode) {
-        let owner = Owner::new(name);
-        match self.lock.acquire(&owner, mode).timeout(TIMED).wait() {
-            Ok(_guard) => self.touch(mode),
-            Err(error) => assert!(error.is_timeout(), "{error}"),
-        }
-    }
-
-    fn touch(&self, mode: Mode) {
-        if mode == Mode::Exclusive { self.write() } else { self.read() }
-    }
-
-    fn spawn(&self, act: impl FnOnce(&Self) + 'static) -> thread::JoinHandle<()> {
-        let this = self.clone();
-        thread::spawn(move || act(&this))
-    }
-
-    /// Nobody holds it, nobody waits: a stranger gets it at once.
-    fn assert_at_rest(&self) {
-        assert_eq!(self.lock.mode(), None);
-        drop(self.lock.exclusive(&Owner::new("stranger")).now().unwrap());
-    }
-}
+use crate::support::{Guarded, GuardedSet, TIMED, explore, explore_bounded};
 
 #[test]
 fn two_writers_exclude_each_other_and_both_end() {
@@ -292,32 +211,6 @@ fn an_upgrade_that_times_out_leaves_the_lock_held_as_it_was() {
         reader.join().unwrap();
         guarded.assert_at_rest();
     });
-}
-
-/// Two names, and a cell for each.
-#[derive(Clone)]
-struct GuardedSet {
-    set: LockSet,
-    cells: Arc<[UnsafeCell<u32>; 2]>,
-}
-
-impl GuardedSet {
-    fn new() -> Self {
-        let set = LockSet::new("nodes", Membership::Listed, ["n0", "n1"]).unwrap();
-        Self { set, cells: Arc::new([UnsafeCell::new(0), UnsafeCell::new(0)]) }
-    }
-
-    fn visit_both(&self, name: &'static str) {
-        let owner = Owner::new(name);
-        let _guard = self.set.acquire(&owner, exclusive(["n0", "n1"])).wait().unwrap();
-        self.cells.iter().for_each(|cell| cell.with_mut(|_| ()));
-    }
-
-    fn assert_at_rest(&self) {
-        let owner = Owner::new("stranger");
-        drop(self.set.acquire(&owner, exclusive(["n0", "n1"])).now().unwrap());
-        drop(self.set.acquire(&owner, exclusive(tierlock::ALL)).now().unwrap());
-    }
 }
 
 #[test]
