@@ -159,6 +159,10 @@ impl<T: Target> Acquire<T> {
     ///
     /// Nothing is returned as an error here: a request that is refused at once is a [`Pending`] that is decided.
     ///
+    /// It borrows what the request borrows. To keep it beside others, ask a lock by
+    /// [`into_owned`](Acquire::into_owned) and a session by [`acquire_owned`](crate::Session::acquire_owned); a request for a
+    /// set borrows nothing.
+    ///
     /// # Cancel safety
     /// Dropping the [`Pending`] withdraws the request and gives back what it was granted.
     ///
@@ -179,7 +183,8 @@ impl<T: Target> Acquire<T> {
 ///
 /// # Cancel safety
 /// Nothing is asked for before the first poll. Dropped later, at whatever moment, it withdraws the request: nothing of it is held
-/// afterwards, nothing is left in a queue, and whoever comes next is served.
+/// afterwards, nothing is left in a queue, and whoever comes next is served. A `select!` that cancels it should look at the
+/// cancelling arm first (`biased`), or it may take a grant that came in the same moment.
 ///
 /// # Examples
 /// ```

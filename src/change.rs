@@ -108,11 +108,14 @@ pub struct UpgradeNames<H> {
     names: Names,
     before: Option<Modes>,
     member: Option<usize>,
+    /// What is held of the set, while part of it waits. It comes back with the outcome; if that is never taken, since the
+    /// request was forgotten, nobody can give it back a second time.
+    away: Option<SetHold>,
 }
 
 impl<H: Holder> UpgradeNames<H> {
     pub(crate) fn new(holder: Result<H, UpgradeError>, names: Names) -> Self {
-        Self { holder: Some(holder), names, before: None, member: None }
+        Self { holder: Some(holder), names, before: None, member: None, away: None }
     }
 
     fn refuse_stuck(seat: &Seat<'_>, upgrading: Upgrading, waits: Patience) -> UpgradeError {
@@ -159,7 +162,9 @@ impl<H: Holder> Target for UpgradeNames<H> {
             Upgrading::Done => None,
             Upgrading::Blocked { member, to } => {
                 self.member = member;
-                Some(Task::Convert(hold.conversion(member, to, seat.owner)))
+                let conversion = hold.conversion(member, to, seat.owner);
+                self.away = seat.hold.take();
+                Some(Task::Convert(conversion))
             }
             stuck @ Upgrading::Stuck { .. } => {
                 let error = Self::refuse_stuck(&seat, stuck, waits);
@@ -174,16 +179,20 @@ impl<H: Holder> Target for UpgradeNames<H> {
 
     fn granted(self, task: Option<Task>) -> Result<H::Out, UpgradeError> {
         let mut holder = self.holder.expect("prepared")?;
-        if let (Some(Task::Convert(conversion)), Some(hold)) = (task, holder.seat().hold.as_mut()) {
+        if let (Some(Task::Convert(conversion)), Some(mut hold)) = (task, self.away) {
             hold.converted(self.member, conversion.to);
+            *holder.seat().hold = Some(hold);
         }
         Ok(holder.done())
     }
 
     fn undo(&mut self) {
-        if let (Some(Ok(holder)), Some(before)) = (&mut self.holder, &self.before) {
-            Self::restore(&mut holder.seat(), before);
+        let (Some(Ok(holder)), Some(before)) = (&mut self.holder, &self.before) else { return };
+        let mut seat = holder.seat();
+        if let Some(hold) = self.away.take() {
+            *seat.hold = Some(hold);
         }
+        Self::restore(&mut seat, before);
     }
 
     fn refused(self, refusal: Refusal) -> UpgradeError {

@@ -196,9 +196,20 @@ impl fmt::Debug for LockSet {
     }
 }
 
-/// A request for names of a [`LockSet`].
+/// A request for names of a [`LockSet`]; it borrows nothing.
 ///
-/// Only ever named by the compiler, so without an example of its own: see [`LockSet::acquire`].
+/// # Examples
+/// ```
+/// use tierlock::{AcquireSet, LockSet, Owner, Pending, exclusive};
+///
+/// struct Job {
+///     pending: Pending<AcquireSet>,
+/// }
+/// let paths = LockSet::on_demand("paths");
+/// let job = Job { pending: paths.acquire(&Owner::new("job"), exclusive("/etc")).enqueue() };
+/// assert!(job.pending.wait()?.holds("/etc").is_some());
+/// # Ok::<(), tierlock::AcquireError>(())
+/// ```
 #[derive(Debug)]
 pub struct AcquireSet {
     guard: SetGuard,

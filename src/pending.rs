@@ -35,9 +35,9 @@ use crate::timer::{Alarm, Timer};
 /// looks at it; whoever releases a lock takes it on to the next. It occupies no thread: the time of those that have a deadline
 /// or age is kept by one thread for all of them, started by the first.
 ///
-/// Nothing comes of a request until its outcome is taken. Dropping it withdraws it: it leaves the queue, and what it was granted
-/// is given back, even all of it. *Forgetting* it ([`mem::forget`]) leaves it in line as its owner, and nobody gives back what it
-/// is granted.
+/// Nothing comes of a request until its outcome is taken; what it was granted is held all the same, and keeps others out.
+/// Dropping it withdraws it: it leaves the queue, and what it was granted is given back, even all of it. *Forgetting* it
+/// ([`mem::forget`]) leaves it in line as its owner, and nobody gives back what it is granted, nor what it was to upgrade.
 ///
 /// # Examples
 /// ```
@@ -193,6 +193,7 @@ impl<T: Target> Pending<T> {
     /// `crossbeam_channel::select!`.
     ///
     /// Its clones hear of it too. It tells that the outcome can be taken, which [`wait`](Self::wait) does then without blocking.
+    /// For an arm that is not always there, `select!` on [`crossbeam_channel::never`] meanwhile.
     ///
     /// # Examples
     /// ```
@@ -222,7 +223,8 @@ impl<T: Target> Pending<T> {
     /// `tokio::io::unix::AsyncFd`.
     ///
     /// There is nothing to read from it but its end. It tells that the outcome can be taken, which [`wait`](Self::wait) does then
-    /// without blocking. Each call makes another; close it by dropping it, before or after the request.
+    /// without blocking. Each call makes another; close it by dropping it, before or after the request, and where a loop has
+    /// registered it by number (mio's `SourceFd`), deregister it first.
     ///
     /// # Errors
     /// If the system has no descriptors left. The request waits on.

@@ -366,11 +366,11 @@ impl<'a> Guard<'a> {
     /// ```
     #[allow(clippy::result_large_err, reason = "the guard is what the caller goes on with")]
     pub fn delete(mut self) -> Result<(), Self> {
-        if self.mode != Mode::Exclusive {
+        if self.mode != Mode::Exclusive || self.slot == GONE {
             return Err(self);
         }
         let mut decisions = Vec::new();
-        self.take_hold().delete(&self.owner, &mut decisions);
+        self.hold().delete(&self.owner, &mut decisions);
         // Dropping it would release a lock that is gone.
         self.slot = GONE;
         dispatch(decisions);
@@ -402,19 +402,22 @@ impl<'a> Guard<'a> {
     }
 
     fn weaken(&mut self, mode: Mode) {
+        if self.slot == GONE {
+            return;
+        }
         let mut decisions = Vec::new();
-        self.take_hold().downgrade(&self.owner, mode, &mut decisions);
+        self.hold().downgrade(&self.owner, mode, &mut decisions);
         self.mode = mode;
         dispatch(decisions);
     }
 
     /// The hold as the layers below know it.
-    fn take_hold(&self) -> Hold {
+    fn hold(&self) -> Hold {
         Hold { lock: Arc::clone(&self.lock.0), mode: self.mode, slot: self.slot }
     }
 }
 
-/// The slot of a guard that holds nothing any more.
+/// The slot of a guard that holds nothing: its lock was deleted, another guard has it, or an upgrade has it and was forgotten.
 const GONE: Slot = Slot::MAX;
 
 impl Drop for Guard<'_> {

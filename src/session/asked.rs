@@ -51,7 +51,7 @@ impl<'w> Asked<'w> {
 
 /// A request for levels of a [`Session`].
 ///
-/// Only ever named by the compiler, so without an example of its own: see [`Session::acquire`].
+/// It borrows the session, so it cannot be kept beside it: see [`Session::acquire_owned`] for that.
 #[derive(Debug)]
 pub struct AcquireLevels<'s> {
     session: &'s mut Session,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Guard, SharedLock};
+use super::{GONE, Guard, SharedLock};
 use crate::acquire::Acquire;
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
@@ -30,7 +30,7 @@ fn only_hold(task: Option<Task>) -> Hold {
 
 /// A request for a [`SharedLock`].
 ///
-/// Only ever named by the compiler, so without an example of its own: see [`SharedLock::acquire`].
+/// Named by whoever keeps one: see [`Acquire::into_owned`].
 #[derive(Debug)]
 pub struct AcquireLock<'a> {
     lock: Cow<'a, SharedLock>,
@@ -151,11 +151,21 @@ impl Target for DeleteLock<'_> {
 pub struct UpgradeLock<'g, 'a> {
     guard: &'g mut Guard<'a>,
     to: Mode,
+    /// The guard's, while the request is under way.
+    slot: Slot,
 }
 
 impl<'g, 'a> UpgradeLock<'g, 'a> {
     pub(super) fn new(guard: &'g mut Guard<'a>, to: Mode) -> Self {
-        Self { guard, to }
+        Self { guard, to, slot: GONE }
+    }
+
+    /// An earlier upgrade of this guard was forgotten while it waited, and waits on.
+    fn asks_already(&self) -> AcquireError {
+        let Guard { owner, lock, mode, .. } = &*self.guard;
+        let owner = Arc::clone(owner.name_arc());
+        let lock = lock.name().clone();
+        AcquireError::AlreadyHeld { owner, lock, wanted: self.to, held: Some(*mode) }
     }
 }
 
@@ -167,11 +177,25 @@ impl Target for UpgradeLock<'_, '_> {
         if self.guard.mode == self.to {
             return Ok(None);
         }
-        let hold = self.guard.take_hold();
+        let hold = self.guard.hold();
+        if hold.slot == GONE {
+            return Err(self.asks_already().into());
+        }
+        // The guard has it back with the outcome. If that is never taken, since the request was forgotten, the guard holds
+        // nothing that it could give back a second time.
+        self.guard.slot = GONE;
+        self.slot = hold.slot;
         Ok(Some(Task::Convert(Conversion::new(&self.guard.owner, hold, self.to))))
     }
 
-    fn granted(self, _: Option<Task>) -> Result<(), UpgradeError> {
+    fn undo(&mut self) {
+        self.guard.slot = self.slot;
+    }
+
+    fn granted(self, task: Option<Task>) -> Result<(), UpgradeError> {
+        if task.is_some() {
+            self.guard.slot = self.slot;
+        }
         self.guard.mode = self.to;
         if self.to == Mode::Exclusive
             && let Some(by) = self.guard.lock.0.take_abandoned()
