@@ -160,6 +160,12 @@ impl<'g, 'a> UpgradeLock<'g, 'a> {
         Self { guard, to, slot: GONE }
     }
 
+    fn return_slot(&mut self) {
+        if self.slot != GONE {
+            self.guard.slot = std::mem::replace(&mut self.slot, GONE);
+        }
+    }
+
     /// An earlier upgrade of this guard was forgotten while it waited, and waits on.
     fn asks_already(&self) -> AcquireError {
         let Guard { owner, lock, mode, .. } = &*self.guard;
@@ -189,13 +195,11 @@ impl Target for UpgradeLock<'_, '_> {
     }
 
     fn undo(&mut self) {
-        self.guard.slot = self.slot;
+        self.return_slot();
     }
 
-    fn granted(self, task: Option<Task>) -> Result<(), UpgradeError> {
-        if task.is_some() {
-            self.guard.slot = self.slot;
-        }
+    fn granted(mut self, _: Option<Task>) -> Result<(), UpgradeError> {
+        self.return_slot();
         self.guard.mode = self.to;
         if self.to == Mode::Exclusive
             && let Some(by) = self.guard.lock.0.take_abandoned()
