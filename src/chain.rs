@@ -121,8 +121,8 @@ struct State {
     phase: Phase,
     /// There until it is taken.
     task: Option<Task>,
-    /// Whom to tell, beside threads, when it is decided.
-    listeners: Listeners,
+    /// Whom to tell, beside threads, when it is decided; most chains have threads alone.
+    listeners: Option<Box<Listeners>>,
 }
 
 /// How far a chain is. It leaves the first two phases once, and for good.
@@ -169,7 +169,7 @@ impl Chain {
                 queued: since,
                 phase: Phase::Moving,
                 task: Some(task),
-                listeners: Listeners::default(),
+                listeners: None,
             }),
             decided: Condvar::new(),
         });
@@ -242,6 +242,14 @@ impl Chain {
         }
     }
 
+    /// Blocks this thread until the chain is decided, while a timer minds its time. The deadline it minds itself as well: it may
+    /// be the timer's thread that waits here, in a waker.
+    pub(crate) fn wait_timed(&self) {
+        if !self.park(self.deadline) {
+            self.expire();
+        }
+    }
+
     /// Blocks this thread until the chain is decided or the time has come; tells whether it is decided.
     pub(crate) fn park(&self, until: Option<Instant>) -> bool {
         let mut state = self.state.lock();
@@ -269,7 +277,11 @@ impl Chain {
     /// Adds a listener, unless the chain is decided already; tells whether it is.
     pub(crate) fn listen<R>(&self, add: impl FnOnce(&mut Listeners) -> R) -> (bool, Option<R>) {
         let mut state = self.state.lock();
-        if state.is_decided() { (true, None) } else { (false, Some(add(&mut state.listeners))) }
+        if state.is_decided() {
+            (true, None)
+        } else {
+            (false, Some(add(state.listeners.get_or_insert_default())))
+        }
     }
 
     /// When there is something to be done about it for the first time.
@@ -330,9 +342,10 @@ impl Chain {
         let task = state.task.as_mut().expect("taken only when decided");
         state.phase = Self::withdraw(task, ticket, priority, waited, &mut decisions);
         let listeners = self.conclude(state);
-        tracing::debug!(waited_us = waited.as_micros() as u64, "time is up");
         dispatch(decisions);
-        listeners.into_iter().for_each(Listeners::tell);
+        listeners.into_iter().for_each(|listeners| listeners.tell());
+        // Last, since a subscriber is the caller's code.
+        tracing::debug!(waited_us = waited.as_micros() as u64, "time is up");
     }
 
     /// Leaves the queue of the current lock. If that was granted meanwhile, and all the rest can be had without waiting, the
@@ -380,9 +393,9 @@ impl Chain {
             task.rollback(&mut decisions);
         }
         state.phase = Phase::Over;
-        // Whoever gives up need not be woken; dropping them is telling the others.
-        drop(self.conclude(state));
+        let listeners = self.conclude(state);
         dispatch(decisions);
+        listeners.into_iter().for_each(|listeners| listeners.dismiss());
     }
 
     /// Why it cannot go on; `None` if it is decided already.
@@ -407,11 +420,11 @@ impl Chain {
     }
 
     /// Tells threads that it is decided, and returns who else is to be told.
-    fn conclude(&self, mut state: MutexGuard<'_, State>) -> Option<Listeners> {
-        let listeners = mem::take(&mut state.listeners);
+    fn conclude(&self, mut state: MutexGuard<'_, State>) -> Option<Box<Listeners>> {
+        let listeners = state.listeners.take();
         drop(state);
         self.decided.notify_all();
-        (!listeners.is_empty()).then_some(listeners)
+        listeners
     }
 }
 
@@ -456,7 +469,7 @@ impl Waiter for Chain {
         ticket: Ticket,
         outcome: Outcome,
         decisions: &mut Decisions,
-    ) -> Option<Listeners> {
+    ) -> Option<Box<Listeners>> {
         let mut state = self.state.lock();
         if !matches!(state.phase, Phase::Queued(queued) if queued == ticket) {
             return None;

@@ -163,6 +163,7 @@ impl<H: Holder> Target for UpgradeNames<H> {
             Upgrading::Blocked { member, to } => {
                 self.member = member;
                 let conversion = hold.conversion(member, to, seat.owner);
+                let conversion = conversion.after(hold.stronger_than(&before));
                 self.away = seat.hold.take();
                 Some(Task::Convert(conversion))
             }
@@ -189,10 +190,13 @@ impl<H: Holder> Target for UpgradeNames<H> {
     fn undo(&mut self) {
         let (Some(Ok(holder)), Some(before)) = (&mut self.holder, &self.before) else { return };
         let mut seat = holder.seat();
-        if let Some(hold) = self.away.take() {
-            *seat.hold = Some(hold);
+        match self.away.take() {
+            None => Self::restore(&mut seat, before),
+            Some(mut hold) => {
+                hold.restored(before);
+                *seat.hold = Some(hold);
+            }
         }
-        Self::restore(&mut seat, before);
     }
 
     fn refused(self, refusal: Refusal) -> UpgradeError {

@@ -25,7 +25,7 @@ pub(crate) trait Waiter: fmt::Debug + Send + Sync {
         ticket: Ticket,
         outcome: Outcome,
         decisions: &mut Decisions,
-    ) -> Option<Listeners>;
+    ) -> Option<Box<Listeners>>;
 }
 
 /// A lock that anybody can wait for.
@@ -44,7 +44,7 @@ pub(crate) fn dispatch(decisions: Decisions) {
         listening.extend(decided.waiter.on_decided(decided.ticket, decided.outcome, &mut more));
         todo.extend(more.drain(..));
     }
-    listening.into_iter().for_each(Listeners::tell);
+    listening.into_iter().for_each(|listeners: Box<Listeners>| listeners.tell());
 }
 
 /// A lock held.
@@ -60,6 +60,11 @@ impl Hold {
     pub(crate) fn release(self, owner: &Owner, decisions: &mut Decisions) {
         owner.clear(self.slot);
         self.lock.release(self.mode, decisions);
+    }
+
+    /// The same hold once more, for a request that changes its mode.
+    pub(crate) fn again(&self) -> Self {
+        Self { lock: Arc::clone(&self.lock), mode: self.mode, slot: self.slot }
     }
 
     /// Goes on in a weaker mode.

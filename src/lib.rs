@@ -7,6 +7,8 @@ mod change;
 mod clock;
 pub mod condition;
 mod core;
+#[cfg(unix)]
+mod descriptor;
 mod error;
 pub mod ganeti;
 mod hold;
@@ -37,6 +39,8 @@ pub use crate::chain::Ageing;
 pub use crate::change::{ChangeMembers, UpgradeNames};
 pub use crate::core::mode::Mode;
 pub use crate::core::queue::Priority;
+#[cfg(unix)]
+pub use crate::descriptor::Descriptor;
 pub use crate::error::{
     Abandoned, AcquireError, Blocker, BuildError, Error, HoldError, MembershipError, UpgradeError,
 };
@@ -46,8 +50,6 @@ pub use crate::manager::{LockManager, LockManagerBuilder};
 pub use crate::monitor::LockMonitor;
 pub use crate::name::LockName;
 pub use crate::owner::Owner;
-#[cfg(unix)]
-pub use crate::pending::Descriptor;
 pub use crate::pending::Pending;
 pub use crate::plan::{Plan, Wanted};
 pub use crate::request::{ALL, All, Membership, Names, SetRequest, exclusive, shared};

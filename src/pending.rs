@@ -15,6 +15,8 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::chain::{self, Begun, Chain, Terms};
 use crate::clock;
 use crate::core::queue::Priority;
+#[cfg(unix)]
+use crate::descriptor::Descriptor;
 use crate::sync;
 use crate::target::{Patience, Target, conclude};
 use crate::task::{Reason, Task};
@@ -33,7 +35,8 @@ use crate::timer::{Alarm, Timer};
 ///
 /// The request stands in the queues of its locks like any other, with its priority and its deadline, whether or not somebody
 /// looks at it; whoever releases a lock takes it on to the next. It occupies no thread: the time of those that have a deadline
-/// or age is kept by one thread for all of them, started by the first.
+/// or age is kept by one thread for all of them, started by the first. Wakers are woken by whoever decides, that thread among
+/// them, so one that blocks keeps others waiting; one that panics harms nobody.
 ///
 /// Nothing comes of a request until its outcome is taken; what it was granted is held all the same, and keeps others out.
 /// Dropping it withdraws it: it leaves the queue, and what it was granted is given back, even all of it. *Forgetting* it
@@ -90,14 +93,22 @@ impl<T: Target> Pending<T> {
             Ok(None) => Stage::Granted(target, None),
             Ok(Some(task)) => match chain::begin(task, terms) {
                 Ok(Begun::Done(task)) => Stage::Granted(target, Some(task)),
-                Ok(Begun::Waits(chain)) => Stage::Waits(target, Wait::new(chain)),
+                Ok(Begun::Waits(chain)) => {
+                    let span = tracing::Span::none();
+                    Stage::Waits(target, Wait { chain, timer: None, span })
+                }
                 Err(refusal) => match conclude(target, Err(refusal)) {
                     Ok(_) => unreachable!("it was refused"),
                     Err(error) => Stage::Refused(error),
                 },
             },
         };
-        Self { stage, receiver: OnceLock::new() }
+        let mut pending = Self { stage, receiver: OnceLock::new() };
+        if let Stage::Waits(_, wait) = &mut pending.stage {
+            // A subscriber is the caller's code: if it panics, the request is withdrawn.
+            wait.span = wait.chain.span();
+        }
+        pending
     }
 
     /// Makes the request, and has its time kept.
@@ -220,7 +231,7 @@ impl<T: Target> Pending<T> {
     }
 
     /// A descriptor that becomes readable, and is hung up, when the request is granted or refused: for epoll, kqueue, mio, or
-    /// `tokio::io::unix::AsyncFd`.
+    /// `tokio::io::unix::AsyncFd`. What wants a socket is content with a clone, as `UnixStream::from(OwnedFd)`.
     ///
     /// There is nothing to read from it but its end. It tells that the outcome can be taken, which [`wait`](Self::wait) does then
     /// without blocking. Each call makes another; close it by dropping it, before or after the request, and where a loop has
@@ -243,12 +254,15 @@ impl<T: Target> Pending<T> {
     /// ```
     #[cfg(unix)]
     pub fn descriptor(&self) -> std::io::Result<Descriptor> {
-        let (own, peer) = std::os::unix::net::UnixStream::pair()?;
-        own.set_nonblocking(true)?;
-        if let Stage::Waits(_, wait) = &self.stage {
-            wait.chain.listen(|listeners| listeners.descriptors.push(peer));
+        let descriptor = Descriptor::new()?;
+        let waits = match &self.stage {
+            Stage::Waits(_, wait) => !wait.chain.listen(|l| l.descriptors.add(&descriptor)).0,
+            _ => false,
+        };
+        if !waits {
+            descriptor.close();
         }
-        Ok(Descriptor(own))
+        Ok(descriptor)
     }
 
     /// Changes the priority, for the lock waited for now and those that follow. Too late, it changes nothing.
@@ -299,6 +313,9 @@ impl<T: Target> Pending<T> {
     /// # Errors
     /// What the request was refused for before.
     ///
+    /// # Panics
+    /// If the outcome was taken by `.await` before.
+    ///
     /// # Examples
     /// ```
     /// # use tierlock::{Owner, SharedLock};
@@ -309,8 +326,9 @@ impl<T: Target> Pending<T> {
     /// let guard = lock.exclusive(&owner).enqueue().cancel().expect("too late")?;
     /// # Ok::<(), tierlock::AcquireError>(())
     /// ```
+    #[track_caller]
     pub fn cancel(mut self) -> Option<Result<T::Granted, T::Error>> {
-        self.is_decided().then(|| self.take())
+        if self.is_decided() { Some(self.take()) } else { None }
     }
 
     /// Takes the outcome, which is decided.
@@ -326,11 +344,6 @@ impl<T: Target> Pending<T> {
 }
 
 impl Wait {
-    fn new(chain: Arc<Chain>) -> Self {
-        let span = chain.span();
-        Self { chain, timer: None, span }
-    }
-
     /// Has the time kept, if there is any to keep.
     fn set_timer(&mut self) -> Result<(), Reason> {
         let Some(due) = self.chain.first_due() else { return Ok(()) };
@@ -347,7 +360,7 @@ impl Wait {
         let _entered = self.span.enter();
         match self.timer {
             None => self.chain.wait(),
-            Some(_) => drop(self.chain.park(None)),
+            Some(_) => self.chain.wait_timed(),
         }
     }
 }
@@ -392,38 +405,5 @@ impl<T: Target> fmt::Debug for Pending<T> {
             .field("decided", &self.is_decided())
             .field("position", &self.position())
             .finish_non_exhaustive()
-    }
-}
-
-/// Becomes readable when a request is decided; see [`Pending::descriptor`].
-///
-/// # Examples
-/// ```
-/// use std::io::Read;
-/// use std::os::fd::AsFd;
-/// use tierlock::{Owner, SharedLock};
-///
-/// let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
-/// let pending = lock.exclusive(&owner).enqueue();
-/// let descriptor = pending.descriptor()?;
-/// let mut stream = std::os::unix::net::UnixStream::from(descriptor.as_fd().try_clone_to_owned()?);
-/// assert_eq!(stream.read(&mut [0])?, 0, "nothing but the end");
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[cfg(unix)]
-#[derive(Debug)]
-pub struct Descriptor(std::os::unix::net::UnixStream);
-
-#[cfg(unix)]
-impl std::os::fd::AsFd for Descriptor {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-#[cfg(unix)]
-impl std::os::fd::AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.as_raw_fd()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the set-lock is held in a mode that covers the intention of every member held, and its hold goes last.
 
+use std::iter;
 use std::sync::Arc;
 
 use crate::core::mode::Mode;
@@ -318,6 +319,25 @@ impl SetHold {
         Modes { top: self.top.mode, members }
     }
 
+    /// What is held in a stronger mode than it was, and that mode; the set-lock first.
+    pub(crate) fn stronger_than(&self, modes: &Modes) -> Vec<(Hold, Mode)> {
+        let members =
+            self.members.iter().zip(&modes.members).map(|(hold, (_, mode))| (hold, *mode));
+        iter::once((&self.top, modes.top))
+            .chain(members)
+            .filter(|(hold, mode)| hold.mode != *mode)
+            .map(|(hold, mode)| (hold.again(), mode))
+            .collect()
+    }
+
+    /// Records that all is held as it was again, by the hand of whoever ended the upgrade.
+    pub(crate) fn restored(&mut self, modes: &Modes) {
+        self.top.mode = modes.top;
+        for (hold, (_, mode)) in self.members.iter_mut().zip(&modes.members) {
+            hold.mode = *mode;
+        }
+    }
+
     pub(crate) fn restore(&mut self, modes: &Modes, owner: &Owner, decisions: &mut Decisions) {
         for mut hold in std::mem::take(&mut self.members) {
             match modes.members.iter().find(|(slot, _)| *slot == hold.slot) {
@@ -334,8 +354,7 @@ impl SetHold {
     /// The conversion that an upgrade waits for.
     pub(crate) fn conversion(&self, member: Option<usize>, to: Mode, owner: &Owner) -> Conversion {
         let hold = member.map_or(&self.top, |at| &self.members[at]);
-        let hold = Hold { lock: Arc::clone(&hold.lock), mode: hold.mode, slot: hold.slot };
-        Conversion::new(owner, hold, to)
+        Conversion::new(owner, hold.again(), to)
     }
 
     /// Records that the conversion was granted.

@@ -308,11 +308,25 @@ pub struct Conversion {
     hold: Hold,
     from: Mode,
     pub(crate) to: Mode,
+    /// Holds that went to a stronger mode before it, and the modes they came from.
+    before: Vec<(Hold, Mode)>,
 }
 
 impl Conversion {
     pub(crate) fn new(owner: &Owner, hold: Hold, to: Mode) -> Self {
-        Self { owner: owner.clone(), from: hold.mode, hold, to }
+        Self { owner: owner.clone(), from: hold.mode, hold, to, before: Vec::new() }
+    }
+
+    /// Goes with these, in the order in which they were converted: if nothing comes of one, nothing comes of all.
+    pub(crate) fn after(self, before: Vec<(Hold, Mode)>) -> Self {
+        Self { before, ..self }
+    }
+
+    fn rollback(&mut self, decisions: &mut Decisions) {
+        self.hold.downgrade(&self.owner, self.from, decisions);
+        for (mut hold, from) in self.before.drain(..).rev() {
+            hold.downgrade(&self.owner, from, decisions);
+        }
     }
 }
 
@@ -375,7 +389,7 @@ impl Task {
     pub(crate) fn rollback(&mut self, decisions: &mut Decisions) {
         match self {
             Self::Take(taking) => taking.rollback(decisions),
-            Self::Convert(c) => c.hold.downgrade(&c.owner, c.from, decisions),
+            Self::Convert(conversion) => conversion.rollback(decisions),
         }
     }
 

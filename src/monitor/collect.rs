@@ -266,7 +266,7 @@ mod tests {
             _: Ticket,
             _: Outcome,
             _: &mut Decisions,
-        ) -> Option<Listeners> {
+        ) -> Option<Box<Listeners>> {
             None
         }
     }
