@@ -4,6 +4,7 @@ mod condition;
 mod lock_set;
 mod misuse;
 mod monitor;
+mod pending;
 mod properties;
 mod session;
 mod shared_lock;
