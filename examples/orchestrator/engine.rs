@@ -15,6 +15,7 @@ use crate::names::{Name, NameTable};
 use crate::opcodes::Opcodes;
 use crate::pool::{Assignment, Pool};
 use crate::record::Recorder;
+use crate::runner::Runner;
 use crate::setback::Setback;
 use crate::summary::Tally;
 use crate::workload::Workload;
@@ -61,6 +62,7 @@ pub(crate) struct Engine<'e> {
     pub(crate) pool: &'e Pool,
     pub(crate) recorder: Recorder,
     pub(crate) clock: Clock,
+    pub(crate) runner: Runner,
     pub(crate) strategy: Strategy,
     pub(crate) seed: u64,
 }
@@ -69,13 +71,12 @@ impl Engine<'_> {
     /// Runs all jobs, or as many as can be begun before the pool is told to stop.
     pub(crate) fn run(&self, workers: usize, progress: &ProgressBar) -> Tally {
         std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                (0..workers).map(|_| scope.spawn(|| self.work(progress))).collect();
+            let threads = self.runner.spawn(scope, workers, || self.work(progress));
             self.pool.keep_time();
             let mut total = Tally::default();
-            for worker in workers {
-                match worker.join() {
-                    Ok(tally) => total.add(tally),
+            for thread in threads {
+                match thread.join() {
+                    Ok(tallies) => tallies.into_iter().for_each(|tally| total.add(tally)),
                     Err(panic) => std::panic::resume_unwind(panic),
                 }
             }
@@ -84,14 +85,14 @@ impl Engine<'_> {
     }
 
     /// The life of a worker.
-    fn work(&self, progress: &ProgressBar) -> Tally {
+    async fn work(&self, progress: &ProgressBar) -> Tally {
         let _stop_all = StopOnPanic(self.pool);
         let mut tally = Tally::default();
         let jitter = |job, number| jitter(self.seed, job, number);
-        while let Some(assignment) = self.pool.take(jitter) {
+        while let Some(assignment) = self.pool.take(jitter).await {
             let began = clock::now();
             let patience = self.patience(&assignment);
-            let result = Attempt::new(self, &assignment, patience, &mut tally).run();
+            let result = Attempt::new(self, &assignment, patience, &mut tally).run().await;
             self.settle(&assignment, &result, &mut tally, progress);
             tally.busy += began.elapsed();
         }
@@ -169,7 +170,53 @@ fn jitter(seed: u64, job: usize, attempt: u32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use crate::checker::{Checker, Verdict};
+    use crate::input::Source;
+    use crate::{cluster, opcodes, workload};
+
     use super::*;
+
+    /// Plays the shipped jobs, which all arrive at once and take no time; returns how many ended, too.
+    fn play(runner: Runner, strategy: Strategy) -> (u64, Verdict) {
+        let mut names = NameTable::default();
+        let root = names.intern(tierlock::ganeti::BGL);
+        let opcodes = Source::new("o.json", include_str!("../data/opcodes.json"));
+        let opcodes = opcodes::read(&opcodes).expect("well formed");
+        let cluster = Source::new("c.json", include_str!("../data/cluster-small.json"));
+        let (cluster, catalogue) = cluster::read(&cluster, &mut names).expect("well formed");
+        let jobs = Source::new("j.json", include_str!("../data/jobs-small.json"));
+        let workload = workload::read(&jobs, &opcodes, &catalogue, &mut names);
+        let workload = workload.expect("well formed");
+        let clock = Clock::start(0.0);
+        let engine = Engine {
+            manager: crate::manager_of(&cluster, &names).expect("no name is there twice"),
+            opcodes: &opcodes,
+            workload: &workload,
+            names: &names,
+            root,
+            cluster: RwLock::new(cluster),
+            pool: &Pool::new(&workload, &clock),
+            recorder: Recorder::new(Checker::default(), None, clock),
+            clock,
+            runner,
+            strategy,
+            seed: 1,
+        };
+        let progress = ProgressBar::hidden();
+        engine.run(25, &progress);
+        (progress.position(), engine.recorder.finish().0)
+    }
+
+    #[test]
+    fn every_job_ends_and_no_rule_is_broken_whatever_the_workers_are() {
+        for runner in [Runner::Threads, Runner::Tokio] {
+            for strategy in [Strategy::Ganeti, Strategy::Patient] {
+                let (ended, verdict) = play(runner, strategy);
+                assert_eq!((ended, verdict.left), (2000, 0), "{runner}, {strategy}");
+                assert!(verdict.is_clean(), "{runner}, {strategy}: {verdict}");
+            }
+        }
+    }
 
     #[test]
     fn jitter_spreads_over_its_range_and_repeats() {

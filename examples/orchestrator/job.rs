@@ -86,25 +86,33 @@ impl<'e> Attempt<'e> {
     }
 
     /// Makes the attempt. Afterwards nothing is held, whatever came of it.
-    pub(crate) fn run(mut self) -> Result<(), Setback> {
-        let result = self.take_locks().and_then(|()| self.check()).and_then(|()| self.work());
-        let result = result.or_else(|setback| self.undo_creation().and(Err(setback)));
+    pub(crate) async fn run(mut self) -> Result<(), Setback> {
+        let result = match self.take_locks_and_work().await {
+            Ok(()) => Ok(()),
+            Err(setback) => self.undo_creation().await.and(Err(setback)),
+        };
         self.release_all();
         result
     }
 
-    fn take_locks(&mut self) -> Result<(), Setback> {
+    async fn take_locks_and_work(&mut self) -> Result<(), Setback> {
+        self.take_locks().await?;
+        self.check()?;
+        self.work().await
+    }
+
+    async fn take_locks(&mut self) -> Result<(), Setback> {
         let variant = self.job.variant;
         let root = Selection::Names(vec![self.engine.root]);
-        self.acquire(Level::Cluster, variant.bgl, root, None)?;
+        self.acquire(Level::Cluster, variant.bgl, root, None).await?;
         for step in &variant.steps {
-            self.take_step(step)?;
+            self.take_step(step).await?;
         }
         Ok(())
     }
 
     /// Takes the locks of one level, whose names are worked out only now.
-    fn take_step(&mut self, step: &Step) -> Result<(), Setback> {
+    async fn take_step(&mut self, step: &Step) -> Result<(), Setback> {
         let names = self.resolver(|resolver| resolver.names(&step.rules, step.level));
         if step.level == Level::Node {
             self.asked_nodes = Some(names.clone());
@@ -113,16 +121,16 @@ impl<'e> Attempt<'e> {
             return Ok(());
         }
         match (step.action, names) {
-            (StepAction::Add, Selection::Names(names)) => self.create(step.level, names),
+            (StepAction::Add, Selection::Names(names)) => self.create(step.level, names).await,
             (_, names) => {
                 let at_least = step.opportunistic.then(|| self.nodes_needed(step.level));
-                self.acquire(step.level, step.mode, names, at_least)
+                self.acquire(step.level, step.mode, names, at_least).await
             }
         }
     }
 
     /// Asks for `names`, and waits as long as there is time; for what is free of them if only so many are needed.
-    fn acquire(
+    async fn acquire(
         &mut self,
         level: Level,
         mode: Mode,
@@ -133,7 +141,7 @@ impl<'e> Attempt<'e> {
         let asked = self.ask(kind, level, mode, &names);
         let wanted = request(level, mode, self.texts(&names), at_least);
         let wanted = self.session.acquire(wanted).priority(self.priority);
-        let result = self.patience.of(wanted).wait();
+        let result = self.engine.runner.outcome(self.patience.of(wanted), Acquire::wait).await;
         self.tally.waited(level, self.job.priority, asked.elapsed());
         match result {
             Err(error) => return Err(self.refused(level, mode, &names, error.into())),
@@ -144,13 +152,13 @@ impl<'e> Attempt<'e> {
     }
 
     /// Creates locks, held from the start. Unlike Ganeti's, this waits no longer than any other request, and as urgently.
-    fn create(&mut self, level: Level, names: Vec<Name>) -> Result<(), Setback> {
+    async fn create(&mut self, level: Level, names: Vec<Name>) -> Result<(), Setback> {
         let mode = Mode::Exclusive;
         let names = Selection::Names(names);
         let asked = self.ask(Kind::Request, level, mode, &names);
         let texts = self.texts(&names);
         let wanted = self.session.add_held(level, texts).priority(self.priority);
-        let result = self.patience.of(wanted).wait();
+        let result = self.engine.runner.outcome(self.patience.of(wanted), Acquire::wait).await;
         self.tally.waited(level, self.job.priority, asked.elapsed());
         if let Err(error) = result {
             return Err(self.refused(level, mode, &names, error.into()));
@@ -223,7 +231,7 @@ impl<'e> Attempt<'e> {
     }
 
     /// Works with everything held, changing on the way what is held and what the cluster is like.
-    fn work(&mut self) -> Result<(), Setback> {
+    async fn work(&mut self) -> Result<(), Setback> {
         let started = clock::now();
         let submitted = self.engine.clock.at(self.job.submitted);
         self.tally.all_held(
@@ -235,8 +243,8 @@ impl<'e> Attempt<'e> {
         for phase in Phase::ALL {
             if self.has_part_in(phase) {
                 let part = duration.mul_f64(self.engine.opcodes.fractions.of(phase));
-                self.engine.pool.sleep_until(started + part);
-                self.enter(phase)?;
+                self.engine.pool.sleep_until(started + part).await;
+                self.enter(phase).await?;
             }
         }
         self.tally.working += started.elapsed();
@@ -249,12 +257,14 @@ impl<'e> Attempt<'e> {
             || self.job.variant.later.iter().any(|change| change.at == phase)
     }
 
-    fn enter(&mut self, phase: Phase) -> Result<(), Setback> {
+    async fn enter(&mut self, phase: Phase) -> Result<(), Setback> {
         if phase == Phase::Commit {
             self.commit();
         }
-        let later = &self.job.variant.later;
-        later.iter().filter(|change| change.at == phase).try_for_each(|change| self.change(change))
+        for change in self.job.variant.later.iter().filter(|change| change.at == phase) {
+            self.change(change).await?;
+        }
+        Ok(())
     }
 
     /// Enters what the job did into the configuration, while it holds the locks concerned.
@@ -268,7 +278,7 @@ impl<'e> Attempt<'e> {
         self.created = None;
     }
 
-    fn change(&mut self, change: &Change) -> Result<(), Setback> {
+    async fn change(&mut self, change: &Change) -> Result<(), Setback> {
         let level = change.level;
         match change.action {
             ChangeAction::Release => self.release(level),
@@ -281,11 +291,11 @@ impl<'e> Attempt<'e> {
             ChangeAction::Downgrade => self.downgrade(level),
             ChangeAction::Add => {
                 let names = self.resolver(|resolver| resolver.names(&change.rules, level));
-                self.add(level, &names)
+                self.add(level, &names).await
             }
             ChangeAction::Remove => {
                 let names = self.resolver(|resolver| resolver.names(&change.rules, level));
-                self.remove(level, &names)
+                self.remove(level, &names).await
             }
         }
     }
@@ -342,14 +352,15 @@ impl<'e> Attempt<'e> {
     }
 
     /// Adds locks that nobody holds; only under the exclusive BGL.
-    fn add(&mut self, level: Level, names: &Selection) -> Result<(), Setback> {
-        self.session.add(level, self.texts(names)).wait()?;
+    async fn add(&mut self, level: Level, names: &Selection) -> Result<(), Setback> {
+        let texts = self.texts(names);
+        self.engine.runner.outcome(self.session.add(level, texts), Acquire::wait).await?;
         self.record(Kind::Add, level, Mode::Exclusive, names);
         Ok(())
     }
 
     /// Removes locks, deeper levels first: those held exclusively, or any under the exclusive BGL.
-    fn remove(&mut self, level: Level, names: &Selection) -> Result<(), Setback> {
+    async fn remove(&mut self, level: Level, names: &Selection) -> Result<(), Setback> {
         if !self.may_remove(level, names) {
             return Err(Setback::Failed("a lock to be removed is not held exclusively".to_owned()));
         }
@@ -357,7 +368,8 @@ impl<'e> Attempt<'e> {
             self.release(deeper)?;
         }
         self.record(Kind::Remove, level, Mode::Exclusive, names);
-        self.session.remove(level, self.texts(names)).wait()?;
+        let texts = self.texts(names);
+        self.engine.runner.outcome(self.session.remove(level, texts), Acquire::wait).await?;
         self.forget(level, names);
         Ok(())
     }
@@ -381,10 +393,10 @@ impl<'e> Attempt<'e> {
     }
 
     /// Removes what the attempt created, as if it had never been.
-    fn undo_creation(&mut self) -> Result<(), Setback> {
+    async fn undo_creation(&mut self) -> Result<(), Setback> {
         let created = self.created.take();
         match created.and_then(|level| Some((level, self.held.of(level)?.names.clone()))) {
-            Some((level, names)) => self.remove(level, &names),
+            Some((level, names)) => self.remove(level, &names).await,
             None => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::engine::Strategy;
+use crate::runner::Runner;
 
 pub(crate) const HELP: &str = "\
 Plays a stream of jobs against a cluster, through a tierlock lock manager with Ganeti's levels.
@@ -13,7 +14,10 @@ Usage: orchestrator [OPTIONS]
   --cluster FILE      what exists at the start       [a small cluster, shipped]
   --jobs FILE         the jobs                       [2,000 jobs for that cluster]
   --opcodes FILE      which locks each opcode takes  [Ganeti 2.10's, shipped]
-  --workers N         threads that run jobs, 1 to 1000                     [25]
+  --workers N         how many run jobs at a time, 1 to 1000               [25]
+  --engine NAME       threads: each worker is a thread, and blocks for a lock
+                      tokio: each worker is a task, and awaits it; there is a
+                      thread for each processor                       [threads]
   --time-scale F      how long a microsecond of the files lasts here, 0 to 1000:
                       arrivals, durations and timeouts (Ganeti's, a thousandth
                       of them at 1; below a millisecond they never queue). At 0
@@ -38,6 +42,7 @@ pub(crate) struct Options {
     pub(crate) jobs: Option<PathBuf>,
     pub(crate) opcodes: Option<PathBuf>,
     pub(crate) workers: usize,
+    pub(crate) engine: Runner,
     pub(crate) time_scale: f64,
     pub(crate) strategy: Strategy,
     pub(crate) seed: u64,
@@ -53,6 +58,7 @@ impl Default for Options {
             opcodes: None,
             // As many as Ganeti has.
             workers: 25,
+            engine: Runner::Threads,
             time_scale: 1.0,
             strategy: Strategy::Ganeti,
             seed: 1,
@@ -86,6 +92,7 @@ impl Options {
                 "--opcodes" => options.opcodes = Some(value()?.into()),
                 "--trace" => options.trace = Some(value()?.into()),
                 "--workers" => options.workers = workers(&value()?)?,
+                "--engine" => options.engine = engine(&value()?)?,
                 "--time-scale" => options.time_scale = time_scale(&value()?)?,
                 "--strategy" => options.strategy = strategy(&value()?)?,
                 "--seed" => options.seed = seed(&value()?)?,
@@ -99,6 +106,14 @@ impl Options {
 fn workers(text: &str) -> Result<usize, String> {
     let workers = text.parse().ok().filter(|workers| (1..=1000).contains(workers));
     workers.ok_or(format!("--workers: not a number from 1 to 1000: {text:?}"))
+}
+
+fn engine(text: &str) -> Result<Runner, String> {
+    match text {
+        "threads" => Ok(Runner::Threads),
+        "tokio" => Ok(Runner::Tokio),
+        _ => Err(format!("--engine: neither threads nor tokio: {text:?}")),
+    }
 }
 
 fn time_scale(text: &str) -> Result<f64, String> {
@@ -128,9 +143,11 @@ mod tests {
 
     #[test]
     fn options_take_their_value_in_either_form() {
-        let options = parse("--workers 3 --time-scale=0.5 --strategy patient --seed=9").unwrap();
+        let line = "--workers 3 --engine=tokio --time-scale=0.5 --strategy patient --seed=9";
+        let options = parse(line).unwrap();
         assert_eq!((options.workers, options.seed), (3, 9));
         assert_eq!((options.time_scale, options.strategy), (0.5, Strategy::Patient));
+        assert_eq!((options.engine, parse("").unwrap().engine), (Runner::Tokio, Runner::Threads));
         assert!(parse("--help").unwrap().help);
     }
 
@@ -140,6 +157,7 @@ mod tests {
             ("--workers", "--workers needs a value"),
             ("--workers 0", "--workers: not a number from 1 to 1000: \"0\""),
             ("--workers -1", "--workers: not a number from 1 to 1000: \"-1\""),
+            ("--engine smol", "--engine: neither threads nor tokio: \"smol\""),
             ("--time-scale nan", "--time-scale: not a number from 0 to 1000: \"nan\""),
             ("--time-scale -0.1", "--time-scale: not a number from 0 to 1000: \"-0.1\""),
             ("--strategy hasty", "--strategy: neither ganeti nor patient: \"hasty\""),

@@ -1,14 +1,15 @@
 //! Who runs next: jobs that have arrived and wait for nobody, the most urgent first, then the first to come.
 //!
-//! A job that waits for its time or for other jobs occupies no worker. Nobody polls: workers wait for jobs, and the
-//! timekeeper waits for the next thing that happens at a certain time.
+//! A job that waits for its time or for other jobs occupies no worker. Nobody polls: workers, be they threads or tasks, wait
+//! for jobs or sleep while they work, and the timekeeper waits for the next thing that happens at a certain time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tierlock::ganeti::{Attempt, Attempts};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::clock::{self, Clock};
 use crate::workload::{self, JobIndex, Workload};
@@ -18,12 +19,10 @@ const TIMEOUT_SCALE: f64 = 1.0 / 1000.0;
 
 pub(crate) struct Pool {
     state: Mutex<State>,
-    /// Told when a worker has something to do, or to stop for.
-    work: Condvar,
+    /// A permit for each job in the queue that no worker was promised; closed when no more jobs are handed out.
+    ready: Semaphore,
     /// Told when there is something new for the timekeeper.
     agenda: Condvar,
-    /// Told to those who sleep when all is to stop.
-    stop: Condvar,
 }
 
 struct State {
@@ -33,6 +32,8 @@ struct State {
     places_given: u64,
     /// What happens at a certain time, the next first.
     agenda: BinaryHeap<Reverse<(Instant, usize, Due)>>,
+    sleepers: HashMap<SleepId, Sleeper>,
+    sleeps_begun: SleepId,
     unfinished: usize,
     stopping: bool,
 }
@@ -42,6 +43,19 @@ enum Due {
     /// A job arrives, or has backed off long enough.
     Arrival(JobIndex),
     Priority(JobIndex, i32),
+    /// A worker has slept long enough.
+    Waking(SleepId),
+}
+
+type SleepId = u64;
+
+/// Wakes who sleeps; so does dropping it.
+type Sleeper = oneshot::Sender<()>;
+
+/// What workers have to be told, when the state is not locked any more.
+enum News {
+    JobReady,
+    SleepOver(Sleeper),
 }
 
 struct Entry {
@@ -97,41 +111,39 @@ impl Pool {
             ready: BTreeMap::new(),
             places_given: 0,
             agenda,
+            sleepers: HashMap::new(),
+            sleeps_begun: 0,
             unfinished,
             stopping: false,
         };
-        Self {
-            state: Mutex::new(state),
-            work: Condvar::new(),
-            agenda: Condvar::new(),
-            stop: Condvar::new(),
+        let ready = Semaphore::new(0);
+        if unfinished == 0 {
+            ready.close();
         }
+        Self { state: Mutex::new(state), ready, agenda: Condvar::new() }
     }
 
     /// Waits for a job to run; `None` when there will be no more. `jitter` gives a number from -1 to 1.
-    pub(crate) fn take(&self, jitter: impl Fn(JobIndex, u32) -> f64) -> Option<Assignment> {
+    pub(crate) async fn take(&self, jitter: impl Fn(JobIndex, u32) -> f64) -> Option<Assignment> {
+        self.ready.acquire().await.ok()?.forget();
         let mut state = self.state.lock();
-        loop {
-            if state.unfinished == 0 || state.stopping {
-                return None;
-            }
-            if let Some((_, job)) = state.ready.pop_first() {
-                let entry = &mut state.jobs[job];
-                entry.place = None;
-                entry.attempts_made += 1;
-                let number = entry.attempts_made;
-                let attempt = entry.attempts.next(jitter(job, number));
-                let ready = *entry.ready.get_or_insert_with(clock::now);
-                return Some(Assignment { job, attempt, number, ready });
-            }
-            self.work.wait(&mut state);
+        if state.stopping {
+            return None;
         }
+        let (_, job) = state.ready.pop_first().expect("there are no more permits than jobs");
+        let entry = &mut state.jobs[job];
+        entry.place = None;
+        entry.attempts_made += 1;
+        let number = entry.attempts_made;
+        let attempt = entry.attempts.next(jitter(job, number));
+        let ready = *entry.ready.get_or_insert_with(clock::now);
+        Some(Assignment { job, attempt, number, ready })
     }
 
     /// Takes back a job whose attempt failed: it waits behind its equals.
     pub(crate) fn put_back(&self, job: JobIndex) {
         self.state.lock().make_ready(job);
-        self.work.notify_one();
+        self.ready.add_permits(1);
     }
 
     /// Takes back a job that is not to be tried again before `until`.
@@ -146,14 +158,14 @@ impl Pool {
     pub(crate) fn finish(&self, job: JobIndex) {
         let mut state = self.state.lock();
         state.jobs[job].finished = true;
-        for dependent in std::mem::take(&mut state.jobs[job].dependents) {
-            if state.wait_less(dependent) {
-                self.work.notify_one();
-            }
-        }
+        let dependents = std::mem::take(&mut state.jobs[job].dependents);
+        let ready = dependents.into_iter().filter(|&dependent| state.wait_less(dependent)).count();
         state.unfinished -= 1;
-        if state.unfinished == 0 {
-            self.work.notify_all();
+        let is_last = state.unfinished == 0;
+        drop(state);
+        self.ready.add_permits(ready);
+        if is_last {
+            self.ready.close();
             self.agenda.notify_one();
         }
     }
@@ -174,9 +186,12 @@ impl Pool {
                 }
                 Some(_) => {
                     let Some(Reverse((_, _, due))) = state.agenda.pop() else { continue };
-                    if state.happen(due) {
-                        self.work.notify_one();
-                    }
+                    let news = state.happen(due);
+                    MutexGuard::unlocked(&mut state, || match news {
+                        Some(News::JobReady) => self.ready.add_permits(1),
+                        Some(News::SleepOver(sleeper)) => drop(sleeper),
+                        None => {}
+                    });
                 }
             }
         }
@@ -184,10 +199,13 @@ impl Pool {
 
     /// Hands out no more jobs and ends all sleep.
     pub(crate) fn stop(&self) {
-        self.state.lock().stopping = true;
-        self.work.notify_all();
+        let mut state = self.state.lock();
+        state.stopping = true;
+        let sleepers = std::mem::take(&mut state.sleepers);
+        drop(state);
+        drop(sleepers);
+        self.ready.close();
         self.agenda.notify_all();
-        self.stop.notify_all();
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -195,22 +213,46 @@ impl Pool {
     }
 
     /// Sleeps until `until`, or until all is to stop.
-    pub(crate) fn sleep_until(&self, until: Instant) {
+    pub(crate) async fn sleep_until(&self, until: Instant) {
+        if let Some(awake) = self.begin_sleep(until) {
+            // Nothing is sent: the end of the channel says that the sleep is over.
+            let _ = awake.await;
+        }
+    }
+
+    /// `None` if there is no time to sleep.
+    fn begin_sleep(&self, until: Instant) -> Option<oneshot::Receiver<()>> {
         let mut state = self.state.lock();
-        while !state.stopping && !self.stop.wait_until(&mut state, until).timed_out() {}
+        if state.stopping || until <= clock::now() {
+            return None;
+        }
+        let (sleeper, awake) = oneshot::channel();
+        state.sleep(until, sleeper);
+        drop(state);
+        self.agenda.notify_one();
+        Some(awake)
     }
 }
 
 impl State {
-    /// Lets something happen; tells whether there is one more job to run.
-    fn happen(&mut self, due: Due) -> bool {
+    /// Lets something happen, which may be news for a worker.
+    fn happen(&mut self, due: Due) -> Option<News> {
         match due {
-            Due::Arrival(job) => self.wait_less(job),
+            Due::Arrival(job) => self.wait_less(job).then_some(News::JobReady),
             Due::Priority(job, priority) => {
                 self.change_priority(job, priority);
-                false
+                None
             }
+            Due::Waking(id) => self.sleepers.remove(&id).map(News::SleepOver),
         }
+    }
+
+    /// Has `sleeper` woken at `until`.
+    fn sleep(&mut self, until: Instant, sleeper: Sleeper) {
+        let id = self.sleeps_begun;
+        self.sleeps_begun += 1;
+        self.sleepers.insert(id, sleeper);
+        self.agenda.push(Reverse((until, 0, Due::Waking(id))));
     }
 
     /// The job waits for one thing less; tells whether that was the last.
@@ -245,5 +287,68 @@ impl State {
             self.ready.remove(&(before, place));
             self.ready.insert((priority, place), job);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use pollster::block_on;
+    use smol::future::poll_once;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn empty_pool() -> Pool {
+        let workload = Workload { jobs: Vec::new(), priority_changes: Vec::new() };
+        Pool::new(&workload, &Clock::start(1.0))
+    }
+
+    #[test]
+    fn a_pool_without_jobs_keeps_nobody_waiting() {
+        let pool = empty_pool();
+        pool.keep_time();
+        assert!(block_on(pool.take(|_, _| 0.0)).is_none());
+    }
+
+    #[test]
+    fn a_stop_ends_sleep_and_lets_nobody_begin_to() {
+        let pool = empty_pool();
+        let until = clock::now() + LONG;
+        let mut sleep = pin!(pool.sleep_until(until));
+        assert!(block_on(poll_once(&mut sleep)).is_none());
+        pool.stop();
+        assert!(block_on(poll_once(&mut sleep)).is_some());
+        assert!(block_on(poll_once(pool.sleep_until(until))).is_some());
+    }
+
+    #[test]
+    fn what_is_past_is_not_slept_for() {
+        let pool = empty_pool();
+        assert!(block_on(poll_once(pool.sleep_until(clock::now()))).is_some());
+    }
+
+    #[test]
+    fn sleep_ends_at_its_time_and_not_before() {
+        let pool = empty_pool();
+        // One job that never ends keeps the timekeeper at work.
+        pool.state.lock().unfinished = 1;
+        let times = [20, 10].map(|ms| clock::now() + Duration::from_millis(ms));
+        std::thread::scope(|scope| {
+            let workers = times.map(|until| {
+                let pool = &pool;
+                scope.spawn(move || {
+                    block_on(pool.sleep_until(until));
+                    clock::now()
+                })
+            });
+            scope.spawn(|| pool.keep_time());
+            let woken = workers.map(|worker| worker.join().expect("no panic"));
+            pool.stop();
+            assert!(woken.iter().zip(&times).all(|(woken, until)| woken >= until));
+        });
     }
 }
