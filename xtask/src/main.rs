@@ -57,15 +57,21 @@ fn ci() -> Vec<Step> {
         Step::new("documentation", "doc --workspace --no-deps --all-features")
             .env("RUSTDOCFLAGS", "-D warnings"),
     ];
-    let smoke = [
+    let builds = [
         Step::new("build, default features", "build --package tierlock"),
         Step::new("build, no features", "build --package tierlock --no-default-features"),
-        Step::new(
-            "example orchestrator",
-            "run --release --package tierlock --example orchestrator",
-        ),
-        Step::new("benchmarks, once each", "bench --package tierlock --bench * -- --test"),
     ];
+    let examples = [
+        "run --release --package tierlock --example orchestrator",
+        "run --release --package tierlock --example orchestrator -- --engine tokio",
+        "run --release --package tierlock --example tokio_tenants",
+        "run --release --package tierlock --example select_loop",
+        "run --release --package tierlock --example event_loop",
+    ]
+    .map(|run| Step::new("example", run));
+    let benchmarks =
+        [Step::new("benchmarks, once each", "bench --package tierlock --bench * -- --test")];
+    let smoke = builds.into_iter().chain(examples).chain(benchmarks);
     checks.into_iter().chain(test()).chain(smoke).collect()
 }
 
