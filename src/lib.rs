@@ -55,3 +55,4 @@ pub use crate::plan::{Plan, Wanted};
 pub use crate::request::{ALL, All, Membership, Names, SetRequest, exclusive, shared};
 pub use crate::session::{AcquireLevels, AcquireOwned, Grant, LevelSeat, Session, SessionRefused};
 pub use crate::shared_lock::{AcquireLock, DeleteLock, Guard, SharedLock, UpgradeLock};
+pub use crate::target::Target;

@@ -3,7 +3,25 @@
 use crate::core::queue::Priority;
 use crate::task::{Refusal, Task};
 
-/// What is asked for, and what comes of it. Not to be implemented elsewhere.
+/// What a request is for, and what comes of it: a bound for code over any [`Acquire`](crate::Acquire) or
+/// [`Pending`](crate::Pending).
+///
+/// Nobody else can implement it: its methods speak of what has no public name.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tierlock::{Acquire, Owner, SharedLock, Target};
+///
+/// fn patiently<T: Target>(request: Acquire<T>) -> Result<T::Granted, T::Error> {
+///     let pending = request.timeout(Duration::from_secs(60)).enqueue();
+///     while !pending.wait_timeout(Duration::from_secs(1)) {
+///         println!("still waiting, {:?} before it", pending.position());
+///     }
+///     pending.wait()
+/// }
+/// assert!(patiently(SharedLock::new("config").exclusive(&Owner::new("job-19"))).is_ok());
+/// ```
 pub trait Target: Sized {
     /// What a request that is granted gives.
     type Granted;
@@ -11,20 +29,25 @@ pub trait Target: Sized {
     type Error;
 
     /// Tries without any preparation, where that is worth it. `None` says to go the long way.
+    #[doc(hidden)]
     fn immediate(&mut self, _priority: Priority) -> Option<Self::Granted> {
         None
     }
 
     /// Checks the request and says which locks it takes, if any.
+    #[doc(hidden)]
     fn prepare(&mut self, waits: Patience) -> Result<Option<Task>, Self::Error>;
 
     /// Undoes what `prepare` did, when nothing comes of it. The locks of the task were given back already.
+    #[doc(hidden)]
     fn undo(&mut self) {}
 
     /// Makes something of the locks held now.
+    #[doc(hidden)]
     fn granted(self, task: Option<Task>) -> Result<Self::Granted, Self::Error>;
 
     /// Says why nothing comes of it.
+    #[doc(hidden)]
     fn refused(self, refusal: Refusal) -> Self::Error;
 }
 

@@ -141,7 +141,7 @@ impl<'e> Attempt<'e> {
         let asked = self.ask(kind, level, mode, &names);
         let wanted = request(level, mode, self.texts(&names), at_least);
         let wanted = self.session.acquire(wanted).priority(self.priority);
-        let result = self.engine.runner.outcome(self.patience.of(wanted), Acquire::wait).await;
+        let result = self.engine.runner.outcome(self.patience.of(wanted)).await;
         self.tally.waited(level, self.job.priority, asked.elapsed());
         match result {
             Err(error) => return Err(self.refused(level, mode, &names, error.into())),
@@ -158,7 +158,7 @@ impl<'e> Attempt<'e> {
         let asked = self.ask(Kind::Request, level, mode, &names);
         let texts = self.texts(&names);
         let wanted = self.session.add_held(level, texts).priority(self.priority);
-        let result = self.engine.runner.outcome(self.patience.of(wanted), Acquire::wait).await;
+        let result = self.engine.runner.outcome(self.patience.of(wanted)).await;
         self.tally.waited(level, self.job.priority, asked.elapsed());
         if let Err(error) = result {
             return Err(self.refused(level, mode, &names, error.into()));
@@ -354,7 +354,7 @@ impl<'e> Attempt<'e> {
     /// Adds locks that nobody holds; only under the exclusive BGL.
     async fn add(&mut self, level: Level, names: &Selection) -> Result<(), Setback> {
         let texts = self.texts(names);
-        self.engine.runner.outcome(self.session.add(level, texts), Acquire::wait).await?;
+        self.engine.runner.outcome(self.session.add(level, texts)).await?;
         self.record(Kind::Add, level, Mode::Exclusive, names);
         Ok(())
     }
@@ -369,7 +369,7 @@ impl<'e> Attempt<'e> {
         }
         self.record(Kind::Remove, level, Mode::Exclusive, names);
         let texts = self.texts(names);
-        self.engine.runner.outcome(self.session.remove(level, texts), Acquire::wait).await?;
+        self.engine.runner.outcome(self.session.remove(level, texts)).await?;
         self.forget(level, names);
         Ok(())
     }

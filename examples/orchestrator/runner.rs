@@ -8,6 +8,7 @@ use std::num::NonZero;
 use std::thread::{Scope, ScopedJoinHandle, available_parallelism};
 
 use smol::LocalExecutor;
+use tierlock::{Acquire, Target};
 use tokio::runtime;
 
 /// What the workers are.
@@ -20,14 +21,13 @@ pub(crate) enum Runner {
 }
 
 impl Runner {
-    /// Makes a request and waits for its outcome; a thread does so by `wait`, whose bound has no public name.
-    pub(crate) async fn outcome<R: IntoFuture>(
+    /// Makes a request and waits for its outcome.
+    pub(crate) async fn outcome<T: Target>(
         self,
-        request: R,
-        wait: impl FnOnce(R) -> R::Output,
-    ) -> R::Output {
+        request: Acquire<T>,
+    ) -> Result<T::Granted, T::Error> {
         match self {
-            Self::Threads => wait(request),
+            Self::Threads => request.wait(),
             Self::Tokio => request.await,
         }
     }
@@ -87,7 +87,7 @@ mod tests {
     use std::time::Duration;
 
     use smol::future::{poll_once, yield_now};
-    use tierlock::{Acquire, Owner, SharedLock};
+    use tierlock::{Owner, SharedLock};
 
     use super::*;
 
@@ -106,7 +106,7 @@ mod tests {
         let take_turns = async |task: usize| {
             let owner = Owner::new(format!("task-{task}"));
             for _ in 0..10 {
-                let guard = Runner::Tokio.outcome(lock.exclusive(&owner), Acquire::wait).await;
+                let guard = Runner::Tokio.outcome(lock.exclusive(&owner)).await;
                 let _guard = guard.expect("nobody deletes it");
                 yield_now().await;
             }
@@ -119,9 +119,8 @@ mod tests {
     fn where_a_task_suspends_a_thread_blocks() {
         let (lock, holder, owner) = (SharedLock::new("config"), Owner::new("a"), Owner::new("b"));
         let _guard = lock.exclusive(&holder).now().expect("it is free");
-        let polled_once = |runner: Runner, request| {
-            pollster::block_on(poll_once(runner.outcome(request, Acquire::wait)))
-        };
+        let polled_once =
+            |runner: Runner, request| pollster::block_on(poll_once(runner.outcome(request)));
         assert!(polled_once(Runner::Tokio, lock.exclusive(&owner)).is_none());
         let request = lock.exclusive(&owner).timeout(Duration::from_millis(2));
         assert!(matches!(polled_once(Runner::Threads, request), Some(Err(_))));
