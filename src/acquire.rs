@@ -43,6 +43,7 @@ pub struct Acquire<T> {
 }
 
 impl<T> Acquire<T> {
+    #[inline]
     pub(crate) fn new(target: T) -> Self {
         Self { target, terms: Terms::default() }
     }
@@ -126,14 +127,22 @@ impl<T: Target> Acquire<T> {
     /// let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
     /// assert!(lock.shared(&owner).now().is_ok());
     /// ```
-    pub fn now(mut self) -> Result<T::Granted, T::Error> {
-        if let Some(granted) = self.target.immediate(self.terms.priority) {
-            return Ok(granted);
+    #[inline(always)]
+    pub fn now(self) -> Result<T::Granted, T::Error> {
+        let Self { target, terms } = self;
+        match target.immediate(terms.priority) {
+            Ok(granted) => Ok(granted),
+            Err(target) => unbox(Self { target, terms }.try_at_length()),
         }
-        let Some(task) = self.target.prepare(Patience::Tries)? else {
-            return self.target.granted(None);
-        };
-        conclude(self.target, task.now(self.terms.priority))
+    }
+
+    #[inline(never)]
+    fn try_at_length(mut self) -> Box<Result<T::Granted, T::Error>> {
+        Box::new(match self.target.prepare(Patience::Tries) {
+            Ok(Some(task)) => conclude(self.target, task.now(self.terms.priority)),
+            Ok(None) => self.target.granted(None),
+            Err(error) => Err(error),
+        })
     }
 
     /// Makes the request and blocks this thread until it is granted, fails, or the time is up.
@@ -148,11 +157,18 @@ impl<T: Target> Acquire<T> {
     /// let (lock, owner) = (SharedLock::new("config"), Owner::new("job-19"));
     /// assert!(lock.shared(&owner).wait().is_ok());
     /// ```
-    pub fn wait(mut self) -> Result<T::Granted, T::Error> {
-        if let Some(granted) = self.target.immediate(self.terms.priority) {
-            return Ok(granted);
+    #[inline(always)]
+    pub fn wait(self) -> Result<T::Granted, T::Error> {
+        let Self { target, terms } = self;
+        match target.immediate(terms.priority) {
+            Ok(granted) => Ok(granted),
+            Err(target) => unbox(Self { target, terms }.wait_at_length()),
         }
-        Pending::begin(self.target, &self.terms).wait()
+    }
+
+    #[inline(never)]
+    fn wait_at_length(self) -> Box<Result<T::Granted, T::Error>> {
+        Box::new(Pending::begin(self.target, &self.terms).wait())
     }
 
     /// Makes the request and returns it under way, to be waited for beside other things.
@@ -176,6 +192,21 @@ impl<T: Target> Acquire<T> {
     /// ```
     pub fn enqueue(self) -> Pending<T> {
         Pending::begin_timed(self.target, &self.terms)
+    }
+}
+
+/// Takes a result out of its box. What goes the long way comes back in one, so that what is had at once need not go through the
+/// memory that a call would write to.
+#[expect(
+    clippy::boxed_local,
+    clippy::needless_match,
+    reason = "field by field, it stays in registers"
+)]
+#[inline(always)]
+fn unbox<R, E>(result: Box<Result<R, E>>) -> Result<R, E> {
+    match *result {
+        Ok(granted) => Ok(granted),
+        Err(error) => Err(error),
     }
 }
 
@@ -230,12 +261,10 @@ impl<T: Target> Future for Acquiring<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut pending = match mem::replace(&mut self.0, Step::Over) {
             Step::Made(pending) => pending,
-            Step::Asked(mut request) => {
-                if let Some(granted) = request.target.immediate(request.terms.priority) {
-                    return Poll::Ready(Ok(granted));
-                }
-                request.enqueue()
-            }
+            Step::Asked(Acquire { target, terms }) => match target.immediate(terms.priority) {
+                Ok(granted) => return Poll::Ready(Ok(granted)),
+                Err(target) => Acquire { target, terms }.enqueue(),
+            },
             Step::Over => panic!("polled after it gave its outcome"),
         };
         let outcome = Pin::new(&mut pending).poll(context);

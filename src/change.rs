@@ -13,7 +13,7 @@ use crate::request::{Membership, Names, SetRequest, Which};
 use crate::set::Set;
 use crate::set_hold::{Modes, NotHeld, SetHold, Upgrading, take_free};
 use crate::target::{Patience, Target};
-use crate::task::{Members, Refusal, Stage, Task, conflicting_holders};
+use crate::task::{Refusal, Stage, Stages, Task, conflicting_holders};
 
 /// One owner before one set.
 #[derive(Debug)]
@@ -245,7 +245,7 @@ impl<H: Holder> Target for ChangeMembers<H> {
             });
         }
         self.names = match &self.asked.0 {
-            Which::These(names) => names.clone(),
+            Which::These(names) => names.to_vec(),
             Which::All => seat.set.names(),
         };
         let task = match self.change {
@@ -290,10 +290,8 @@ impl Seat<'_> {
             return Err(MembershipError::AlreadyExists { owner: self.owner_name(), lock });
         }
         let Some(hold) = self.hold.as_ref() else {
-            let top = Some((Arc::clone(self.set.top()), Mode::IntentExclusive));
-            let members = Members::Exactly(Vec::new());
-            let stage = Stage { top, members, mode: Mode::Exclusive, directory: None };
-            return Ok(Some(Task::take(self.owner, vec![stage])));
+            let stage = Stage::only(self.set.top(), Mode::IntentExclusive);
+            return Ok(Some(Task::take(self.owner, Stages::One(stage))));
         };
         if hold.top_mode().covers(Mode::IntentExclusive) {
             return Ok(None);
@@ -337,7 +335,7 @@ impl Seat<'_> {
         let Some(hold) = self.hold.as_ref() else {
             let request = SetRequest { mode: Mode::Exclusive, names: names.into(), at_least: None };
             let stage = self.set.stage(&request).map_err(|lock| self.not_found(lock))?;
-            return Ok(stage.map(|stage| Task::take(self.owner, vec![stage])));
+            return Ok(stage.map(|stage| Task::take(self.owner, Stages::One(stage))));
         };
         let other = names.iter().find(|name| hold.mode_of(name) != Some(Mode::Exclusive));
         other.map_or(Ok(None), |name| Err(self.held_otherwise(self.set.full_name(name))))
@@ -357,8 +355,8 @@ impl Seat<'_> {
     /// Takes in what was acquired.
     pub(crate) fn sit_down(&mut self, task: Option<Task>) {
         if let Some(Task::Take(taking)) = task {
-            let had = taking.into_had().pop().unwrap_or_default();
-            *self.hold = SetHold::new(self.set, had);
+            let had = taking.into_had().next();
+            *self.hold = had.and_then(|(_, mode, had)| SetHold::new(self.set, mode, had));
         }
     }
 

@@ -37,7 +37,15 @@ pub(crate) type Decisions = Vec<raw::Decided<Arc<dyn Waiter>>>;
 /// Tells waiters what was decided about them, until nothing more follows from it. To be called with no mutex held.
 ///
 /// Listeners come last: what they do then, which may be anything, finds every waiter where it belongs.
+#[inline]
 pub(crate) fn dispatch(decisions: Decisions) {
+    if !decisions.is_empty() {
+        deliver(decisions);
+    }
+}
+
+#[cold]
+fn deliver(decisions: Decisions) {
     let mut todo = VecDeque::from(decisions);
     let (mut more, mut listening) = (Vec::new(), Vec::new());
     while let Some(decided) = todo.pop_front() {
@@ -45,6 +53,21 @@ pub(crate) fn dispatch(decisions: Decisions) {
         todo.extend(more.drain(..));
     }
     listening.into_iter().for_each(|listeners: Box<Listeners>| listeners.tell());
+}
+
+/// Gives back a lock that stands in no slot.
+#[inline(always)]
+pub(crate) fn release(lock: &Lock, mode: Mode) {
+    if lock.leave(mode) {
+        hand_over(lock);
+    }
+}
+
+#[cold]
+fn hand_over(lock: &Lock) {
+    let mut decisions = Vec::new();
+    lock.settle_queue(&mut decisions);
+    dispatch(decisions);
 }
 
 /// A lock held.
@@ -60,11 +83,6 @@ impl Hold {
     pub(crate) fn release(self, owner: &Owner, decisions: &mut Decisions) {
         owner.clear(self.slot);
         self.lock.release(self.mode, decisions);
-    }
-
-    /// The same hold once more, for a request that changes its mode.
-    pub(crate) fn again(&self) -> Self {
-        Self { lock: Arc::clone(&self.lock), mode: self.mode, slot: self.slot }
     }
 
     /// Goes on in a weaker mode.
@@ -94,21 +112,5 @@ impl Hold {
     pub(crate) fn delete(self, owner: &Owner, decisions: &mut Decisions) {
         owner.clear(self.slot);
         self.lock.delete(decisions);
-    }
-}
-
-/// What a stage got.
-#[derive(Debug, Default)]
-pub(crate) struct Had {
-    pub(crate) top: Option<Hold>,
-    pub(crate) members: Vec<Hold>,
-}
-
-impl Had {
-    /// Gives everything back, the set-lock last: whoever is let in there finds everything below free.
-    pub(crate) fn release(self, owner: &Owner, decisions: &mut Decisions) {
-        for hold in self.members.into_iter().rev().chain(self.top) {
-            hold.release(owner, decisions);
-        }
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod acquire;
+mod bundle;
 mod chain;
 mod change;
 mod clock;

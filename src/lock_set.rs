@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::acquire::Acquire;
 use crate::change::{Change, ChangeMembers, Holder, Seat, UpgradeNames};
 use crate::core::mode::Mode;
+use crate::core::queue::Priority;
 use crate::error::{Abandoned, AcquireError, BuildError, HoldError};
 use crate::hold::dispatch;
 use crate::owner::Owner;
@@ -13,7 +14,7 @@ use crate::request::{Membership, Names, SetRequest};
 use crate::set::Set;
 use crate::set_hold::SetHold;
 use crate::target::{Patience, Target};
-use crate::task::{Refusal, Task};
+use crate::task::{Refusal, Stages, Task};
 
 /// Named locks that are taken together: some by name, or [`ALL`](crate::ALL) at the cost of one.
 ///
@@ -220,6 +221,18 @@ impl Target for AcquireSet {
     type Granted = SetGuard;
     type Error = AcquireError;
 
+    fn immediate(mut self, priority: Priority) -> Result<SetGuard, Self> {
+        let (SetGuard { set, owner, .. }, request) = (&self.guard, &self.request);
+        let Ok(Some((top_mode, members))) = set.wanted(request) else { return Err(self) };
+        let modes = (top_mode, request.mode);
+        let Some(hold) = SetHold::at_once(set, modes, &members, priority, owner) else {
+            return Err(self);
+        };
+        self.guard.abandoned = hold.take_abandoned();
+        self.guard.hold = Some(hold);
+        Ok(self.guard)
+    }
+
     fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
         let SetGuard { set, owner, .. } = &self.guard;
         let stage = set.stage(&self.request).map_err(|lock| AcquireError::NotFound {
@@ -227,7 +240,7 @@ impl Target for AcquireSet {
             lock,
             wanted: self.request.mode,
         })?;
-        Ok(stage.map(|stage| Task::take(owner, vec![stage])))
+        Ok(stage.map(|stage| Task::take(owner, Stages::One(stage))))
     }
 
     fn granted(self, task: Option<Task>) -> Result<SetGuard, AcquireError> {

@@ -64,8 +64,8 @@ pub struct Pending<T: Target> {
 }
 
 enum Stage<T: Target> {
-    /// Had at once, and not taken yet.
-    Granted(T, Option<Task>),
+    /// Had at once, and not taken yet. In a box, since those that wait need no room for it.
+    Granted(T, Option<Box<Task>>),
     Refused(T::Error),
     Waits(T, Wait),
     Taken,
@@ -92,7 +92,7 @@ impl<T: Target> Pending<T> {
             Err(error) => Stage::Refused(error),
             Ok(None) => Stage::Granted(target, None),
             Ok(Some(task)) => match chain::begin(task, terms) {
-                Ok(Begun::Done(task)) => Stage::Granted(target, Some(task)),
+                Ok(Begun::Done(task)) => Stage::Granted(target, Some(Box::new(task))),
                 Ok(Begun::Waits(chain)) => {
                     let span = tracing::Span::none();
                     Stage::Waits(target, Wait { chain, timer: None, span })
@@ -335,7 +335,7 @@ impl<T: Target> Pending<T> {
     #[track_caller]
     fn take(&mut self) -> Result<T::Granted, T::Error> {
         match mem::replace(&mut self.stage, Stage::Taken) {
-            Stage::Granted(target, task) => target.granted(task),
+            Stage::Granted(target, task) => target.granted(task.map(|task| *task)),
             Stage::Refused(error) => Err(error),
             Stage::Waits(target, wait) => conclude(target, wait.chain.take()),
             Stage::Taken => panic!("the outcome of this request was taken already"),
@@ -387,7 +387,7 @@ impl<T: Target> Drop for Pending<T> {
     fn drop(&mut self) {
         match mem::replace(&mut self.stage, Stage::Taken) {
             Stage::Granted(mut target, task) => {
-                task.into_iter().for_each(Task::give_up);
+                task.into_iter().for_each(|task| task.give_up());
                 target.undo();
             }
             Stage::Waits(mut target, wait) => {

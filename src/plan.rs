@@ -8,7 +8,7 @@ use crate::level::{Level, LevelRequest};
 use crate::owner::Owner;
 use crate::request::{SetRequest, Which};
 use crate::set::Set;
-use crate::task::Stage;
+use crate::task::{Stage, Stages};
 
 /// The sets of all levels, by rank.
 #[derive(Debug)]
@@ -32,7 +32,11 @@ impl Hierarchy {
     ///
     /// # Errors
     /// [`AcquireError::UnknownLevel`] and [`AcquireError::NotFound`].
-    fn part(&self, owner: &Owner, wanted: LevelRequest) -> Result<Part, AcquireError> {
+    fn part(
+        &self,
+        owner: &Owner,
+        wanted: LevelRequest,
+    ) -> Result<(Part, Option<Stage>), AcquireError> {
         let LevelRequest { rank, level, request } = wanted;
         let owner = || Arc::clone(owner.name_arc());
         let Some(set) = self.set(rank, &level) else {
@@ -44,33 +48,81 @@ impl Hierarchy {
             lock,
             wanted: request.mode,
         })?;
-        Ok(Part { rank, request, stage, generation })
+        let root = self.root.as_ref().filter(|_| rank == 0);
+        let root = root.map_or(RootUse::None, |root| RootUse::of(&request, root));
+        let stage = stage.map(|stage| Stage { rank, ..stage });
+        Ok((Part { rank, request, root, generation }, stage))
+    }
+
+    /// Looks up the names of several requests.
+    ///
+    /// # Errors
+    /// As [`part`](Self::part).
+    fn prepare(
+        &self,
+        owner: &Owner,
+        requests: impl IntoIterator<Item = LevelRequest>,
+    ) -> Result<Prepared, AcquireError> {
+        let (mut parts, mut stages) = (Vec::new(), Vec::new());
+        for wanted in requests {
+            let (part, stage) = self.part(owner, wanted)?;
+            parts.push(part);
+            stages.extend(stage);
+        }
+        Ok(Prepared { parts, stages: stages.into() })
     }
 }
 
-/// One level of a request, its names looked up.
+/// A request over levels, its names looked up.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    pub(crate) parts: Vec<Part>,
+    /// Of the parts that ask for anything.
+    pub(crate) stages: Stages,
+}
+
+/// One level of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub(crate) rank: usize,
     pub(crate) request: SetRequest,
-    pub(crate) stage: Option<Stage>,
+    pub(crate) root: RootUse,
     /// Of the set, when the names were looked up.
     generation: u64,
 }
 
-impl Part {
-    /// Tells whether this name is held once the request is granted, by itself or among all.
-    pub(crate) fn takes(&self, name: &str) -> bool {
-        let asks = match &self.request.names.0 {
-            Which::All => true,
-            Which::These(names) => names.iter().any(|n| n.as_ref() == name),
+/// What a request has to do with the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RootUse {
+    None,
+    /// Holds it once it is granted, by itself or among all.
+    Takes,
+    /// The same, and asks for nothing else.
+    TakesOnly,
+    /// Asks for it alone, but may not get it.
+    TriesOnly,
+}
+
+impl RootUse {
+    fn of(request: &SetRequest, root: &Arc<str>) -> Self {
+        let (asks, only) = match &request.names.0 {
+            Which::All => (true, false),
+            Which::These(names) => (names.contains(root), names.len() == 1),
         };
-        asks && self.request.at_least.is_none()
+        match (asks, only, request.at_least) {
+            (true, true, None) => Self::TakesOnly,
+            (true, false, None) => Self::Takes,
+            (true, true, Some(_)) => Self::TriesOnly,
+            _ => Self::None,
+        }
     }
 
-    /// Tells whether the request is for this name and no other.
-    pub(crate) fn asks_only_for(&self, name: &str) -> bool {
-        matches!(&self.request.names.0, Which::These(names) if matches!(&names[..], [n] if n.as_ref() == name))
+    pub(crate) fn takes(self) -> bool {
+        matches!(self, Self::Takes | Self::TakesOnly)
+    }
+
+    pub(crate) fn is_only(self) -> bool {
+        matches!(self, Self::TakesOnly | Self::TriesOnly)
     }
 }
 
@@ -125,20 +177,29 @@ impl From<Plan> for Wanted<'_> {
 }
 
 impl Wanted<'_> {
-    /// The parts asked for, their names looked up in `hierarchy` as they are now.
+    /// The request, if its names were looked up in `hierarchy` before, and nothing has changed there since.
+    #[inline]
+    pub(crate) fn current(&self, hierarchy: &Arc<Hierarchy>) -> Option<&Prepared> {
+        match &self.0 {
+            Source::Requests(_) => None,
+            Source::Plan(plan) => plan.is_current(hierarchy).then_some(&*plan.prepared),
+        }
+    }
+
+    /// The request, its names looked up in `hierarchy` as they are now. To be asked once.
     ///
     /// # Errors
     /// [`AcquireError::UnknownLevel`], also for a plan of another manager, and [`AcquireError::NotFound`].
-    pub(crate) fn parts(
-        self,
+    pub(crate) fn prepared(
+        &mut self,
         hierarchy: &Arc<Hierarchy>,
         owner: &Owner,
-    ) -> Result<Vec<Part>, AcquireError> {
-        match self.0 {
+    ) -> Result<Cow<'_, Prepared>, AcquireError> {
+        match &mut self.0 {
             Source::Requests(requests) => {
-                requests.into_iter().map(|wanted| hierarchy.part(owner, wanted)).collect()
+                hierarchy.prepare(owner, std::mem::take(requests)).map(Cow::Owned)
             }
-            Source::Plan(plan) => plan.parts_for(hierarchy, owner),
+            Source::Plan(plan) => plan.prepared_for(hierarchy, owner),
         }
     }
 }
@@ -163,7 +224,7 @@ impl Wanted<'_> {
 #[derive(Clone, Debug)]
 pub struct Plan {
     hierarchy: Arc<Hierarchy>,
-    parts: Arc<[Part]>,
+    prepared: Arc<Prepared>,
 }
 
 impl Plan {
@@ -172,30 +233,42 @@ impl Plan {
         requests: Vec<LevelRequest>,
     ) -> Result<Self, AcquireError> {
         let planner = Owner::new("a plan");
-        let parts = Wanted::from(requests).parts(hierarchy, &planner)?;
-        check_order(hierarchy, &planner, &parts)?;
-        Ok(Self { hierarchy: Arc::clone(hierarchy), parts: parts.into() })
+        let prepared = hierarchy.prepare(&planner, requests)?;
+        check_order(hierarchy, &planner, &prepared.parts)?;
+        Ok(Self { hierarchy: Arc::clone(hierarchy), prepared: Arc::new(prepared) })
     }
 
-    fn parts_for(
+    fn is_current(&self, hierarchy: &Arc<Hierarchy>) -> bool {
+        let is_current = |part: &Part| part.generation == hierarchy.sets[part.rank].generation();
+        Arc::ptr_eq(hierarchy, &self.hierarchy) && self.prepared.parts.iter().all(is_current)
+    }
+
+    fn prepared_for(
         &self,
         hierarchy: &Arc<Hierarchy>,
         owner: &Owner,
-    ) -> Result<Vec<Part>, AcquireError> {
-        let refresh = |part: &Part| {
-            let set = &self.hierarchy.sets[part.rank];
-            let level = Arc::clone(set.name());
-            if !Arc::ptr_eq(hierarchy, &self.hierarchy) {
-                let owner = Arc::clone(owner.name_arc());
-                return Err(AcquireError::UnknownLevel { owner, level });
+    ) -> Result<Cow<'_, Prepared>, AcquireError> {
+        if self.is_current(hierarchy) {
+            return Ok(Cow::Borrowed(&self.prepared));
+        }
+        let parts = &self.prepared.parts;
+        let level = |part: &Part| Arc::clone(self.hierarchy.sets[part.rank].name());
+        match parts.first() {
+            Some(first) if !Arc::ptr_eq(hierarchy, &self.hierarchy) => {
+                Err(AcquireError::UnknownLevel {
+                    owner: Arc::clone(owner.name_arc()),
+                    level: level(first),
+                })
             }
-            if part.generation == set.generation() {
-                return Ok(part.clone());
+            _ => {
+                let request = |part: &Part| LevelRequest {
+                    rank: part.rank,
+                    level: level(part),
+                    request: part.request.clone(),
+                };
+                hierarchy.prepare(owner, parts.iter().map(request)).map(Cow::Owned)
             }
-            let request = part.request.clone();
-            hierarchy.part(owner, LevelRequest { rank: part.rank, level, request })
-        };
-        self.parts.iter().map(refresh).collect()
+        }
     }
 }
 

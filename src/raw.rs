@@ -122,6 +122,7 @@ impl<W> Lock<W> {
     }
 
     /// Takes the lock if that needs no waiting and overtakes nobody.
+    #[inline]
     pub(crate) fn try_take(&self, mode: Mode, priority: Priority) -> Tried {
         let mut held = Held::from_bits(self.word.load(Ordering::Relaxed));
         while held.admits_newcomer(mode) {
@@ -130,6 +131,12 @@ impl<W> Lock<W> {
                 Err(now) => held = now,
             }
         }
+        self.refuse(held, mode, priority)
+    }
+
+    /// What becomes of a newcomer that the word does not admit.
+    #[cold]
+    fn refuse(&self, held: Held, mode: Mode, priority: Priority) -> Tried {
         if held.is(Held::DELETED) {
             Tried::Deleted
         } else if held.is(Held::QUEUED) && held.admits(mode, 1) {
@@ -140,7 +147,6 @@ impl<W> Lock<W> {
     }
 
     /// Goes past a queue that is less urgent, if what is held admits it.
-    #[cold]
     fn try_pass(&self, mode: Mode, priority: Priority) -> Tried {
         let slow = self.slow.lock();
         if slow.queue().is_some_and(|queue| !queue.yields_to(priority)) {
@@ -216,12 +222,24 @@ impl<W> Lock<W> {
     }
 
     /// Gives back one hold in `mode`.
+    #[inline]
     pub(crate) fn release(&self, mode: Mode, decided: &mut Vec<Decided<W>>) {
-        let before = self.word.fetch_sub(Held::unit(mode), Ordering::AcqRel);
-        debug_assert!(Held::from_bits(before).count(mode) > 0, "{} was not held {mode}", self.name);
-        if Held::from_bits(before).is(Held::QUEUED) {
-            self.settle(&mut self.slow.lock(), decided);
+        if self.leave(mode) {
+            self.settle_queue(decided);
         }
+    }
+
+    /// Gives back one hold in `mode`; tells whether somebody waits, and [`settle_queue`](Self::settle_queue) is due.
+    #[inline]
+    #[must_use]
+    pub(crate) fn leave(&self, mode: Mode) -> bool {
+        let before = Held::from_bits(self.word.fetch_sub(Held::unit(mode), Ordering::AcqRel));
+        debug_assert!(before.count(mode) > 0, "{} was not held {mode}", self.name);
+        before.is(Held::QUEUED)
+    }
+
+    pub(crate) fn settle_queue(&self, decided: &mut Vec<Decided<W>>) {
+        self.settle(&mut self.slow.lock(), decided);
     }
 
     /// Takes a stronger mode at once, if the other holders admit it.
@@ -316,10 +334,13 @@ impl<W> Lock<W> {
     }
 
     /// Who ended without releasing the lock; told once, to the first exclusive holder that asks.
+    #[inline]
     pub(crate) fn take_abandoned(&self) -> Option<Arc<str>> {
-        if !self.is_abandoned() {
-            return None;
-        }
+        if self.is_abandoned() { self.tell_abandoned() } else { None }
+    }
+
+    #[cold]
+    fn tell_abandoned(&self) -> Option<Arc<str>> {
         let mut slow = self.slow.lock();
         self.word.fetch_and(!Held::ABANDONED.bits(), Ordering::AcqRel);
         let by = slow.busy.as_mut().and_then(|busy| busy.abandoned_by.take());
@@ -368,6 +389,7 @@ impl<W> Lock<W> {
         }
     }
 
+    #[inline]
     fn exchange(&self, from: Held, to: Held) -> Result<(), Held> {
         self.word
             .compare_exchange(from.bits(), to.bits(), Ordering::AcqRel, Ordering::Acquire)

@@ -1,7 +1,10 @@
 //! What is asked of a set: which names, in which mode, and whether all of them are needed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::core::mode::Mode;
 
@@ -75,14 +78,17 @@ pub struct Names(pub(crate) Which);
 pub(crate) enum Which {
     All,
     /// In byte order, once each.
-    These(Vec<Arc<str>>),
+    /// In byte order, each once.
+    These(SmallVec<[Arc<str>; 1]>),
 }
 
 impl Names {
     fn these<N: Into<Arc<str>>>(names: impl IntoIterator<Item = N>) -> Self {
-        let mut names: Vec<Arc<str>> = names.into_iter().map(Into::into).collect();
-        names.sort_unstable();
-        names.dedup();
+        let mut names: SmallVec<[Arc<str>; 1]> = names.into_iter().map(Into::into).collect();
+        if names.len() > 1 {
+            names.sort_unstable();
+            names.dedup();
+        }
         Self(Which::These(names))
     }
 }
@@ -129,15 +135,51 @@ impl<N: Into<Arc<str>>, const COUNT: usize> From<[N; COUNT]> for Names {
     }
 }
 
-impl<N: Clone + Into<Arc<str>>> From<&[N]> for Names {
+impl<N: ToName> From<&[N]> for Names {
     fn from(names: &[N]) -> Self {
-        Self::these(names.iter().cloned())
+        Self::these(names.iter().map(ToName::to_name))
     }
 }
 
-impl<N: Clone + Into<Arc<str>>> From<&Vec<N>> for Names {
+impl<N: ToName> From<&Vec<N>> for Names {
     fn from(names: &Vec<N>) -> Self {
-        Self::these(names.iter().cloned())
+        Self::from(&names[..])
+    }
+}
+
+/// What a name can be made of without giving it away. Not to be implemented elsewhere.
+pub trait ToName {
+    /// The name, shared if it is already.
+    fn to_name(&self) -> Arc<str>;
+}
+
+impl ToName for Arc<str> {
+    fn to_name(&self) -> Arc<str> {
+        Self::clone(self)
+    }
+}
+
+impl ToName for &str {
+    fn to_name(&self) -> Arc<str> {
+        Arc::from(*self)
+    }
+}
+
+impl ToName for String {
+    fn to_name(&self) -> Arc<str> {
+        Arc::from(self.as_str())
+    }
+}
+
+impl ToName for Box<str> {
+    fn to_name(&self) -> Arc<str> {
+        Arc::from(&**self)
+    }
+}
+
+impl ToName for Cow<'_, str> {
+    fn to_name(&self) -> Arc<str> {
+        Arc::from(&**self)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::owner::Owner;
 use crate::plan::{Hierarchy, Part, Wanted, check_order};
 use crate::request::{Names, Which};
 use crate::set_hold::SetHold;
+use crate::task::Stage;
 
 pub use self::asked::{AcquireLevels, AcquireOwned, SessionRefused};
 
@@ -218,6 +219,17 @@ impl Session {
         let mut decisions = Vec::new();
         for level in self.levels.iter_mut().rev() {
             if let Some(hold) = level.take() {
+                hold.release_all(&self.owner, &mut decisions);
+            }
+        }
+        dispatch(decisions);
+    }
+
+    /// Gives back the levels of these stages, the last first.
+    fn release_levels(&mut self, stages: &[Stage]) {
+        let mut decisions = Vec::new();
+        for stage in stages.iter().rev() {
+            if let Some(hold) = self.levels[stage.rank].take() {
                 hold.release_all(&self.owner, &mut decisions);
             }
         }
@@ -434,12 +446,10 @@ impl Session {
     fn check(&self, parts: &[Part]) -> Result<(), AcquireError> {
         check_order(&self.hierarchy, &self.owner, parts)?;
         let Some(first) = parts.first() else { return Ok(()) };
-        let root = self.hierarchy.root.as_deref();
-        let takes_root = first.rank == 0 && root.is_some_and(|root| first.takes(root));
+        let takes_root = first.root.takes();
         for part in parts {
             // Without it there may be nothing of its level either.
-            let nothing_else = part.rank == 0 && root.is_some_and(|root| part.asks_only_for(root));
-            self.check_root(part.rank, takes_root || nothing_else)?;
+            self.check_root(part.rank, takes_root || part.root.is_only())?;
             self.check_level_free(part)?;
         }
         self.check_nothing_deeper(first.rank)

@@ -8,6 +8,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::bundle::Locks;
+use crate::core::mode::Mode;
 use crate::error::{Abandoned, BuildError};
 use crate::hold::Lock;
 use crate::name::LockName;
@@ -25,7 +27,7 @@ pub(crate) struct Set {
     top: Arc<Lock>,
     /// The waits for any of its locks.
     tally: Arc<Tally>,
-    members: RwLock<HashMap<Arc<str>, Member>>,
+    members: RwLock<ByName>,
     /// Entries on demand when the dead ones were swept last.
     swept: Mutex<usize>,
     /// Moves with every change of the members; what a plan compares.
@@ -37,6 +39,9 @@ pub(crate) struct Set {
 
 /// No caller's code runs while the members change, so no panic of theirs is seen half way.
 impl RefUnwindSafe for Set {}
+
+/// Names may come from strangers, so the hash has a seed of its own.
+type ByName = HashMap<Arc<str>, Member, foldhash::fast::RandomState>;
 
 #[derive(Debug)]
 enum Member {
@@ -150,32 +155,39 @@ impl Set {
     /// # Errors
     /// The first name that is not there.
     pub(crate) fn stage(self: &Arc<Self>, request: &SetRequest) -> Result<Option<Stage>, LockName> {
+        let Some((top_mode, members)) = self.wanted(request)? else { return Ok(None) };
+        let top = (Arc::clone(&self.top), top_mode);
+        // All of the set is never looked up again.
+        let looks_up = !matches!(members, Members::None);
+        let directory = looks_up.then(|| Arc::clone(self) as Arc<dyn Directory>);
+        Ok(Some(Stage { rank: 0, top, members, mode: request.mode, directory }))
+    }
+
+    /// The mode in which a request takes the set-lock, and the members that it takes; `None` if it asks for nothing.
+    ///
+    /// # Errors
+    /// The first name that is not there.
+    pub(crate) fn wanted(&self, request: &SetRequest) -> Result<Option<(Mode, Members)>, LockName> {
         let mode = request.mode;
-        let (top_mode, members) = match (&request.names.0, request.at_least) {
-            (Which::All, None) => (mode, Members::Exactly(Vec::new())),
+        Ok(Some(match (&request.names.0, request.at_least) {
+            (Which::All, None) => (mode, Members::None),
             (Which::All, Some(count)) => (mode.intention(), Members::AnyFree(count)),
+            (Which::These(names), None) if names.is_empty() => return Ok(None),
             (Which::These(names), None) => {
                 (mode.intention(), Members::Exactly(self.resolve(names)?))
             }
             (Which::These(names), Some(count)) => {
-                let found = names.iter().filter_map(|name| self.find(name)).collect();
-                (mode.intention(), Members::Free(found, count))
+                let found: Vec<_> = names.iter().filter_map(|name| self.find(name)).collect();
+                (mode.intention(), Members::Free(found.into(), count))
             }
-        };
-        if matches!((&request.names.0, &members), (Which::These(names), Members::Exactly(_)) if names.is_empty())
-        {
-            return Ok(None);
-        }
-        let top = Some((Arc::clone(&self.top), top_mode));
-        let directory = Some(Arc::clone(self) as Arc<dyn Directory>);
-        Ok(Some(Stage { top, members, mode, directory }))
+        }))
     }
 
     /// The locks of these names, made if they come on demand.
     ///
     /// # Errors
     /// The first name that is not there.
-    pub(crate) fn resolve(&self, names: &[Arc<str>]) -> Result<Vec<Arc<Lock>>, LockName> {
+    pub(crate) fn resolve(&self, names: &[Arc<str>]) -> Result<Locks, LockName> {
         if self.membership == Membership::OnDemand {
             return Ok(names.iter().map(|name| self.find_or_make(name)).collect());
         }
@@ -200,7 +212,7 @@ impl Set {
     }
 
     /// Drops the entries of locks that vanished, each time there are twice as many as after the last sweep.
-    fn sweep(&self, members: &mut HashMap<Arc<str>, Member>) {
+    fn sweep(&self, members: &mut ByName) {
         const SWEPT_MIN: usize = 64;
         let mut swept = self.swept.lock();
         if members.len() >= 2 * (*swept).max(SWEPT_MIN) {
@@ -259,9 +271,14 @@ impl Set {
         self.any_abandoned.store(!abandoned.is_empty(), Ordering::Release);
     }
 
+    #[inline]
+    pub(crate) fn has_abandoned(&self) -> bool {
+        self.any_abandoned.load(Ordering::Acquire)
+    }
+
     /// Tells which of `names` were abandoned, or which of all of them; each once.
     pub(crate) fn take_abandoned(&self, names: Option<&[&Arc<Lock>]>) -> Vec<Abandoned> {
-        if !self.any_abandoned.load(Ordering::Acquire) {
+        if !self.has_abandoned() {
             return Vec::new();
         }
         let mut abandoned = self.abandoned.lock();

@@ -5,22 +5,24 @@
 use std::iter;
 use std::sync::Arc;
 
+use crate::bundle::{Bundle, Had};
 use crate::core::mode::Mode;
+use crate::core::queue::Priority;
 use crate::error::Abandoned;
-use crate::hold::{Decisions, Had, Hold, Lock};
+use crate::hold::{Decisions, Hold, Lock, dispatch};
 use crate::name::LockName;
 use crate::owner::{LockId, Owner, Slot};
 use crate::raw::Tried;
 use crate::request::{Names, Which};
 use crate::set::Set;
-use crate::task::{Conversion, Directory};
+use crate::task::{Conversion, Directory, Members, take_at_once, take_each};
 
 #[derive(Debug)]
 pub(crate) struct SetHold {
     set: Arc<Set>,
-    top: Hold,
-    /// In byte order of their names.
-    members: Vec<Hold>,
+    /// The mode in which the set-lock is held, and the slot that says so.
+    top: (Mode, Slot),
+    members: Bundle,
 }
 
 /// A name of the set that is not held.
@@ -51,8 +53,41 @@ pub(crate) enum Upgrading {
 
 impl SetHold {
     /// What came of a request; `None` if it did not even get the set-lock.
-    pub(crate) fn new(set: &Arc<Set>, had: Had) -> Option<Self> {
-        Some(Self { set: Arc::clone(set), top: had.top?, members: had.members })
+    pub(crate) fn new(set: &Arc<Set>, mode: Mode, had: Had) -> Option<Self> {
+        Some(Self { set: Arc::clone(set), top: (mode, had.top?), members: had.members })
+    }
+
+    /// Takes the set-lock and members in these modes, if all of them are asked for and can be had at once.
+    #[inline]
+    pub(crate) fn at_once(
+        set: &Arc<Set>,
+        (top_mode, mode): (Mode, Mode),
+        members: &Members,
+        priority: Priority,
+        owner: &Owner,
+    ) -> Option<Self> {
+        let locks = match members {
+            Members::None => None,
+            Members::Exactly(locks) => Some(locks),
+            Members::Free(..) | Members::AnyFree(_) => return None,
+        };
+        let top = set.top();
+        let slot = owner.claim(LockId::of(top)).ok()?;
+        if !take_at_once(top, top_mode, priority, owner, slot) {
+            owner.clear(slot);
+            return None;
+        }
+        let members = Bundle::default();
+        let mut hold = Self { set: Arc::clone(set), top: (top_mode, slot), members };
+        let Some(locks) = locks else { return Some(hold) };
+        let slots = hold.members.alike(locks, mode);
+        if take_each(locks, mode, priority, owner, slots) == Tried::Taken {
+            return Some(hold);
+        }
+        let mut decisions = Vec::new();
+        hold.release_all(owner, &mut decisions);
+        dispatch(decisions);
+        None
     }
 
     pub(crate) fn set(&self) -> &Arc<Set> {
@@ -61,7 +96,7 @@ impl SetHold {
 
     /// The mode in which every name is held through the set-lock.
     pub(crate) fn all(&self) -> Option<Mode> {
-        match self.top.mode {
+        match self.top.0 {
             Mode::Exclusive => Some(Mode::Exclusive),
             Mode::Shared | Mode::SharedIntentExclusive => Some(Mode::Shared),
             Mode::IntentShared | Mode::IntentExclusive => None,
@@ -69,13 +104,18 @@ impl SetHold {
     }
 
     pub(crate) fn top_mode(&self) -> Mode {
-        self.top.mode
+        self.top.0
+    }
+
+    /// The hold of the set-lock by itself.
+    fn top(&self) -> Hold {
+        Hold { lock: Arc::clone(self.set.top()), mode: self.top.0, slot: self.top.1 }
     }
 
     /// The mode in which this name is held.
     pub(crate) fn mode_of(&self, name: &str) -> Option<Mode> {
-        match self.position(name) {
-            Ok(at) => Some(self.members[at].mode),
+        match self.members.position(name) {
+            Ok(at) => Some(self.members.get(at).1),
             Err(_) => self.all().filter(|_| self.set.offers(name)),
         }
     }
@@ -84,14 +124,18 @@ impl SetHold {
     pub(crate) fn names(&self) -> Vec<Arc<str>> {
         match self.all() {
             Some(_) => self.set.names(),
-            None => self.members.iter().map(|hold| Arc::clone(name_of(hold))).collect(),
+            None => {
+                self.members.iter().map(|(lock, ..)| Arc::clone(lock.name().name_arc())).collect()
+            }
         }
     }
 
     /// One lock held and its mode, to name in an error.
     pub(crate) fn witness(&self) -> (LockName, Mode) {
-        let hold = self.members.first().unwrap_or(&self.top);
-        (hold.lock.name().clone(), hold.mode)
+        match self.members.iter().next() {
+            Some((lock, mode, _)) => (lock.name().clone(), mode),
+            None => (self.set.top().name().clone(), self.top.0),
+        }
     }
 
     /// Tells of members that were abandoned and are held exclusively now.
@@ -99,14 +143,20 @@ impl SetHold {
         if self.all() == Some(Mode::Exclusive) {
             return self.set.take_abandoned(None);
         }
-        let exclusive: Vec<_> =
-            self.members.iter().filter(|h| h.mode == Mode::Exclusive).map(|h| &h.lock).collect();
+        if !self.set.has_abandoned() {
+            return Vec::new();
+        }
+        let exclusive: Vec<_> = self.members.exclusive().collect();
         if exclusive.is_empty() { Vec::new() } else { self.set.take_abandoned(Some(&exclusive)) }
     }
 
     /// Gives everything back, the set-lock last.
+    #[inline]
     pub(crate) fn release_all(self, owner: &Owner, decisions: &mut Decisions) {
-        Had { top: Some(self.top), members: self.members }.release(owner, decisions);
+        let Self { set, top: (mode, slot), members } = self;
+        members.release(owner, decisions);
+        owner.clear(slot);
+        set.top().release(mode, decisions);
     }
 
     /// Records that the owner ended in the middle of what it did with the names it holds exclusively.
@@ -115,8 +165,7 @@ impl SetHold {
         if self.all() == Some(Mode::Exclusive) {
             self.set.abandon(&self.set.list(), name);
         } else {
-            let exclusive = self.members.iter().filter(|hold| hold.mode == Mode::Exclusive);
-            self.set.abandon(exclusive.map(|hold| &hold.lock), name);
+            self.set.abandon(self.members.exclusive(), name);
         }
     }
 
@@ -135,10 +184,10 @@ impl SetHold {
             return Err((self, not_held));
         }
         self.spread(kept, owner);
-        let (stay, go) = std::mem::take(&mut self.members)
+        let (stay, go) = std::mem::take(self.members.each())
             .into_iter()
             .partition(|hold| kept.binary_search(name_of(hold)).is_ok());
-        self.members = stay;
+        *self.members.each() = stay;
         Ok(self.without(go, owner, decisions))
     }
 
@@ -165,12 +214,12 @@ impl SetHold {
         if self.all().is_some() {
             let mut kept = self.names();
             kept.retain(|name| released.binary_search(name).is_err());
-            return self.keep(&Names(Which::These(kept)), owner, decisions);
+            return self.keep(&Names(Which::These(kept.into())), owner, decisions);
         }
-        let (go, stay) = std::mem::take(&mut self.members)
+        let (go, stay) = std::mem::take(self.members.each())
             .into_iter()
             .partition(|hold| released.binary_search(name_of(hold)).is_ok());
-        self.members = stay;
+        *self.members.each() = stay;
         Ok(self.without(go, owner, decisions))
     }
 
@@ -210,18 +259,16 @@ impl SetHold {
 
     /// Goes on with the set-lock alone, which gives every name in the mode it leads to.
     fn downgrade_all(&mut self, owner: &Owner, decisions: &mut Decisions) {
-        for hold in std::mem::take(&mut self.members).into_iter().rev() {
-            hold.release(owner, decisions);
-        }
-        self.top.downgrade(owner, Mode::Shared, decisions);
+        std::mem::take(&mut self.members).release(owner, decisions);
+        self.downgrade_top(owner, Mode::Shared, decisions);
     }
 
     fn downgrade_some(&mut self, names: &[Arc<str>], owner: &Owner, decisions: &mut Decisions) {
-        let from_all = self.top.mode == Mode::Exclusive && !names.is_empty();
+        let from_all = self.top.0 == Mode::Exclusive && !names.is_empty();
         if from_all {
             self.spread(&self.names_and(names), owner);
         }
-        for hold in &mut self.members {
+        for hold in self.members.each() {
             if names.binary_search(name_of(hold)).is_ok() {
                 hold.downgrade(owner, Mode::Shared, decisions);
             }
@@ -251,16 +298,16 @@ impl SetHold {
             Which::All => (0..self.members.len()).collect(),
             Which::These(these) => {
                 self.check_held(these)?;
-                these.iter().filter_map(|name| self.position(name).ok()).collect()
+                these.iter().filter_map(|name| self.members.position(name).ok()).collect()
             }
         };
-        let intention = self.top.mode.join(Mode::IntentExclusive);
-        if !wanted.is_empty() && !self.top.try_convert(owner, intention) {
-            return Ok(Upgrading::stuck(&self.top, intention));
+        let intention = self.top.0.join(Mode::IntentExclusive);
+        if !wanted.is_empty() && !self.try_convert_top(owner, intention) {
+            return Ok(Upgrading::stuck(&self.top(), intention));
         }
         for at in wanted {
             let greatest = at + 1 == self.members.len();
-            let hold = &mut self.members[at];
+            let hold = &mut self.members.each()[at];
             if !hold.try_convert(owner, Mode::Exclusive) {
                 return Ok(if last && greatest {
                     Upgrading::Blocked { member: Some(at), to: Mode::Exclusive }
@@ -281,25 +328,26 @@ impl SetHold {
     ) -> Result<Upgrading, NotHeld> {
         match &names.0 {
             Which::These(these) => self.upgrade_some(these, owner),
-            Which::All if self.top.try_convert(owner, Mode::Exclusive) => Ok(Upgrading::Done),
+            Which::All if self.try_convert_top(owner, Mode::Exclusive) => Ok(Upgrading::Done),
             Which::All if last && self.members.is_empty() => {
                 Ok(Upgrading::Blocked { member: None, to: Mode::Exclusive })
             }
-            Which::All => Ok(Upgrading::stuck(&self.top, Mode::Exclusive)),
+            Which::All => Ok(Upgrading::stuck(&self.top(), Mode::Exclusive)),
         }
     }
 
     /// Holds some names exclusively and the set-lock in `SharedIntentExclusive` beside them.
     fn upgrade_some(&mut self, names: &[Arc<str>], owner: &Owner) -> Result<Upgrading, NotHeld> {
         self.check_held(names)?;
-        if names.is_empty() || self.top.mode == Mode::Exclusive {
+        if names.is_empty() || self.top.0 == Mode::Exclusive {
             return Ok(Upgrading::Done);
         }
-        if !self.top.try_convert(owner, Mode::SharedIntentExclusive) {
-            return Ok(Upgrading::stuck(&self.top, Mode::SharedIntentExclusive));
+        if !self.try_convert_top(owner, Mode::SharedIntentExclusive) {
+            return Ok(Upgrading::stuck(&self.top(), Mode::SharedIntentExclusive));
         }
         for name in names {
-            let Some(lock) = self.set.find(name).filter(|_| self.position(name).is_err()) else {
+            let Some(lock) = self.set.find(name).filter(|_| self.members.position(name).is_err())
+            else {
                 continue;
             };
             match try_take(&lock, Mode::Exclusive, owner) {
@@ -315,64 +363,67 @@ impl SetHold {
 
     /// What is held how, to be restored if an upgrade fails half way.
     pub(crate) fn modes(&self) -> Modes {
-        let members = self.members.iter().map(|hold| (hold.slot, hold.mode)).collect();
-        Modes { top: self.top.mode, members }
+        let members = self.members.iter().map(|(_, mode, slot)| (slot, mode)).collect();
+        Modes { top: self.top.0, members }
     }
 
     /// What is held in a stronger mode than it was, and that mode; the set-lock first.
     pub(crate) fn stronger_than(&self, modes: &Modes) -> Vec<(Hold, Mode)> {
-        let members =
-            self.members.iter().zip(&modes.members).map(|(hold, (_, mode))| (hold, *mode));
-        iter::once((&self.top, modes.top))
-            .chain(members)
-            .filter(|(hold, mode)| hold.mode != *mode)
-            .map(|(hold, mode)| (hold.again(), mode))
+        let members = (0..self.members.len()).map(|at| self.members.hold(at));
+        let before = modes.members.iter().map(|(_, mode)| *mode);
+        iter::once((self.top(), modes.top))
+            .chain(members.zip(before))
+            .filter(|(hold, before)| hold.mode != *before)
             .collect()
     }
 
     /// Records that all is held as it was again, by the hand of whoever ended the upgrade.
     pub(crate) fn restored(&mut self, modes: &Modes) {
-        self.top.mode = modes.top;
-        for (hold, (_, mode)) in self.members.iter_mut().zip(&modes.members) {
+        self.top.0 = modes.top;
+        for (hold, (_, mode)) in self.members.each().iter_mut().zip(&modes.members) {
             hold.mode = *mode;
         }
     }
 
     pub(crate) fn restore(&mut self, modes: &Modes, owner: &Owner, decisions: &mut Decisions) {
-        for mut hold in std::mem::take(&mut self.members) {
+        let members = self.members.each();
+        for mut hold in std::mem::take(members) {
             match modes.members.iter().find(|(slot, _)| *slot == hold.slot) {
                 Some((_, mode)) => {
                     hold.downgrade(owner, *mode, decisions);
-                    self.members.push(hold);
+                    members.push(hold);
                 }
                 None => hold.release(owner, decisions),
             }
         }
-        self.top.downgrade(owner, modes.top, decisions);
+        self.downgrade_top(owner, modes.top, decisions);
     }
 
     /// The conversion that an upgrade waits for.
     pub(crate) fn conversion(&self, member: Option<usize>, to: Mode, owner: &Owner) -> Conversion {
-        let hold = member.map_or(&self.top, |at| &self.members[at]);
-        Conversion::new(owner, hold.again(), to)
+        let hold = member.map_or_else(|| self.top(), |at| self.members.hold(at));
+        Conversion::new(owner, hold, to)
     }
 
     /// Records that the conversion was granted.
     pub(crate) fn converted(&mut self, member: Option<usize>, to: Mode) {
-        let hold = member.map_or(&mut self.top, |at| &mut self.members[at]);
-        hold.mode = to;
+        match member {
+            None => self.top.0 = to,
+            Some(at) => self.members.each()[at].mode = to,
+        }
     }
 
     /// Takes in members that were added already held.
     pub(crate) fn adopt(&mut self, added: Vec<Hold>) {
-        self.members.extend(added);
-        self.members.sort_unstable_by(|a, b| name_of(a).cmp(name_of(b)));
+        let members = self.members.each();
+        members.extend(added);
+        members.sort_unstable_by(|a, b| name_of(a).cmp(name_of(b)));
     }
 
     /// Takes out the hold of a name that is about to be deleted.
     pub(crate) fn take_out(&mut self, name: &Arc<str>, owner: &Owner) -> Option<Hold> {
-        match self.position(name) {
-            Ok(at) => Some(self.members.remove(at)),
+        match self.members.position(name) {
+            Ok(at) => Some(self.members.each().remove(at)),
             Err(_) => Some(take_free(self.set.find(name)?, Mode::Exclusive, owner)),
         }
     }
@@ -388,7 +439,7 @@ impl SetHold {
         let Some(mode) = self.all() else { return };
         let new: Vec<_> = names
             .iter()
-            .filter(|name| self.position(name).is_err())
+            .filter(|name| self.members.position(name).is_err())
             .filter_map(|name| self.set.find(name))
             .map(|lock| take_free(lock, mode, owner))
             .collect();
@@ -416,27 +467,41 @@ impl SetHold {
     /// Weakens the set-lock to the intention that the members need.
     fn narrow_top(&mut self, owner: &Owner, decisions: &mut Decisions) {
         if let Some(needed) = self.needed() {
-            self.top.downgrade(owner, needed, decisions);
+            self.downgrade_top(owner, needed, decisions);
         }
+    }
+
+    fn downgrade_top(&mut self, owner: &Owner, to: Mode, decisions: &mut Decisions) {
+        self.top().downgrade(owner, to, decisions);
+        self.top.0 = to;
+    }
+
+    fn try_convert_top(&mut self, owner: &Owner, to: Mode) -> bool {
+        let converted = self.top().try_convert(owner, to);
+        if converted {
+            self.top.0 = to;
+        }
+        converted
     }
 
     /// Gives up members that are held no stronger than the set-lock holds them.
     fn settle_all(&mut self, owner: &Owner, decisions: &mut Decisions) {
-        for hold in std::mem::take(&mut self.members) {
+        let members = self.members.each();
+        for hold in std::mem::take(members) {
             if hold.mode == Mode::Exclusive {
-                self.members.push(hold);
+                members.push(hold);
             } else {
                 hold.release(owner, decisions);
             }
         }
-        if self.members.is_empty() && self.top.mode == Mode::SharedIntentExclusive {
-            self.top.downgrade(owner, Mode::Shared, decisions);
+        if self.members.is_empty() && self.top.0 == Mode::SharedIntentExclusive {
+            self.downgrade_top(owner, Mode::Shared, decisions);
         }
     }
 
     /// The intention that the members need of the set-lock.
     fn needed(&self) -> Option<Mode> {
-        self.members.iter().map(|hold| hold.mode.intention()).reduce(Mode::join)
+        self.members.iter().map(|(_, mode, _)| mode.intention()).reduce(Mode::join)
     }
 
     fn check_held(&self, names: &[Arc<str>]) -> Result<(), NotHeld> {
@@ -444,10 +509,6 @@ impl SetHold {
             None => Ok(()),
             Some(name) => Err(NotHeld(self.set.full_name(name))),
         }
-    }
-
-    fn position(&self, name: &str) -> Result<usize, usize> {
-        self.members.binary_search_by(|hold| name_of(hold).as_ref().cmp(name))
     }
 }
 

@@ -1,19 +1,20 @@
 //! One lock by itself.
 
 mod asked;
+mod party;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::acquire::Acquire;
 use crate::core::mode::Mode;
 use crate::error::{Abandoned, HoldError};
-use crate::hold::{Hold, Lock, dispatch};
+use crate::hold::{Hold, Lock, dispatch, release};
 use crate::name::LockName;
 use crate::owner::{LockId, Owner, Slot};
 
 pub use self::asked::{AcquireLock, DeleteLock, UpgradeLock};
+use self::party::Party;
 
 /// A named lock: shared by many or held by one, granted by priority, then by arrival.
 ///
@@ -74,6 +75,7 @@ impl SharedLock {
     /// let guard = lock.acquire(&owner, Mode::Shared).wait()?;
     /// # Ok::<(), tierlock::AcquireError>(())
     /// ```
+    #[inline]
     pub fn acquire<'a>(&'a self, owner: &'a Owner, mode: Mode) -> Acquire<AcquireLock<'a>> {
         Acquire::new(AcquireLock::new(self, owner, mode))
     }
@@ -87,6 +89,7 @@ impl SharedLock {
     /// let guard = lock.shared(&owner).wait()?;
     /// # Ok::<(), tierlock::AcquireError>(())
     /// ```
+    #[inline]
     pub fn shared<'a>(&'a self, owner: &'a Owner) -> Acquire<AcquireLock<'a>> {
         self.acquire(owner, Mode::Shared)
     }
@@ -100,6 +103,7 @@ impl SharedLock {
     /// let guard = lock.exclusive(&owner).wait()?;
     /// # Ok::<(), tierlock::AcquireError>(())
     /// ```
+    #[inline]
     pub fn exclusive<'a>(&'a self, owner: &'a Owner) -> Acquire<AcquireLock<'a>> {
         self.acquire(owner, Mode::Exclusive)
     }
@@ -161,6 +165,7 @@ impl SharedLock {
         owner.holds(self) == Some(mode)
     }
 
+    #[inline]
     pub(crate) fn id(&self) -> LockId {
         LockId::of(&self.0)
     }
@@ -209,13 +214,11 @@ impl fmt::Debug for SharedLock {
 #[derive(Debug)]
 #[must_use = "dropping a guard gives the lock back"]
 pub struct Guard<'a> {
-    lock: Cow<'a, SharedLock>,
-    owner: Cow<'a, Owner>,
-    mode: Mode,
+    party: Party<'a>,
     slot: Slot,
+    mode: Mode,
     /// Taken while a panic unwound already: then a panic says nothing of this hold.
     unwinding: bool,
-    abandoned: Option<Arc<str>>,
 }
 
 impl<'a> Guard<'a> {
@@ -244,7 +247,7 @@ impl<'a> Guard<'a> {
     /// ```
     #[must_use]
     pub fn lock(&self) -> &SharedLock {
-        &self.lock
+        self.party.lock()
     }
 
     /// Who held the lock last, if that owner panicked while it held it exclusively. Told once, to an exclusive holder.
@@ -258,8 +261,8 @@ impl<'a> Guard<'a> {
     /// ```
     #[must_use]
     pub fn abandoned(&self) -> Option<Abandoned> {
-        let owner = Arc::clone(self.abandoned.as_ref()?);
-        Some(Abandoned { lock: self.lock.name().clone(), owner })
+        let owner = Arc::clone(self.party.abandoned()?);
+        Some(Abandoned { lock: self.lock().name().clone(), owner })
     }
 
     /// Goes on in [`Mode::Shared`], or in the mode held if that is not stronger.
@@ -302,8 +305,8 @@ impl<'a> Guard<'a> {
             return Ok(());
         }
         Err(HoldError::NotWeaker {
-            owner: Arc::clone(self.owner.name_arc()),
-            lock: self.lock.name().clone(),
+            owner: Arc::clone(self.party.owner().name_arc()),
+            lock: self.lock().name().clone(),
             held: self.mode,
             wanted: mode,
         })
@@ -370,7 +373,7 @@ impl<'a> Guard<'a> {
             return Err(self);
         }
         let mut decisions = Vec::new();
-        self.hold().delete(&self.owner, &mut decisions);
+        self.hold().delete(self.party.owner(), &mut decisions);
         // Dropping it would release a lock that is gone.
         self.slot = GONE;
         dispatch(decisions);
@@ -391,14 +394,8 @@ impl<'a> Guard<'a> {
     /// ```
     pub fn into_owned(mut self) -> Guard<'static> {
         let slot = std::mem::replace(&mut self.slot, GONE);
-        Guard {
-            lock: Cow::Owned(self.lock.as_ref().clone()),
-            owner: Cow::Owned(self.owner.as_ref().clone()),
-            mode: self.mode,
-            slot,
-            unwinding: self.unwinding,
-            abandoned: self.abandoned.take(),
-        }
+        let party = self.party.clone().into_owned();
+        Guard { party, slot, mode: self.mode, unwinding: self.unwinding }
     }
 
     fn weaken(&mut self, mode: Mode) {
@@ -406,14 +403,14 @@ impl<'a> Guard<'a> {
             return;
         }
         let mut decisions = Vec::new();
-        self.hold().downgrade(&self.owner, mode, &mut decisions);
+        self.hold().downgrade(self.party.owner(), mode, &mut decisions);
         self.mode = mode;
         dispatch(decisions);
     }
 
     /// The hold as the layers below know it.
     fn hold(&self) -> Hold {
-        Hold { lock: Arc::clone(&self.lock.0), mode: self.mode, slot: self.slot }
+        Hold { lock: Arc::clone(&self.lock().0), mode: self.mode, slot: self.slot }
     }
 }
 
@@ -421,18 +418,16 @@ impl<'a> Guard<'a> {
 const GONE: Slot = Slot::MAX;
 
 impl Drop for Guard<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
         if self.slot == GONE {
             return;
         }
+        let (lock, owner) = (self.party.lock(), self.party.owner());
         if self.mode == Mode::Exclusive && !self.unwinding && std::thread::panicking() {
-            self.lock.0.abandon(self.owner.name_arc());
+            lock.0.abandon(owner.name_arc());
         }
-        self.owner.clear(self.slot);
-        let mut decisions = Vec::new();
-        self.lock.0.release(self.mode, &mut decisions);
-        if !decisions.is_empty() {
-            dispatch(decisions);
-        }
+        owner.clear(self.slot);
+        release(&lock.0, self.mode);
     }
 }

@@ -4,6 +4,19 @@
 
 pub(crate) use self::imp::{Condvar, Mutex, MutexGuard, TIME_PASSES, atomic};
 
+/// Orders what stands before an exchange of an atomic before what stands after it, on any address.
+///
+/// On x86 a locked instruction does that by itself, and the compiler alone has to be told.
+#[inline]
+pub(crate) fn fence_after_exchange() {
+    use std::sync::atomic::{Ordering, compiler_fence, fence};
+    if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
+
 #[cfg(not(tierlock_loom))]
 mod imp {
     use std::time::Instant;

@@ -28,10 +28,14 @@ pub trait Target: Sized {
     /// Why it is not.
     type Error;
 
-    /// Tries without any preparation, where that is worth it. `None` says to go the long way.
+    /// Tries without any preparation, where that is worth it.
+    ///
+    /// # Errors
+    /// The request, which has to go the long way.
     #[doc(hidden)]
-    fn immediate(&mut self, _priority: Priority) -> Option<Self::Granted> {
-        None
+    #[inline(always)]
+    fn immediate(self, _priority: Priority) -> Result<Self::Granted, Self> {
+        Err(self)
     }
 
     /// Checks the request and says which locks it takes, if any.

@@ -4,14 +4,19 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Deref;
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
+use crate::bundle::{Had, Locks, SlotList};
 use crate::core::mode::Mode;
 use crate::core::queue::{Priority, Queue};
 use crate::error::{AcquireError, Blocker, UpgradeError};
-use crate::hold::{Decisions, Had, Hold, Lock, dispatch};
+use crate::hold::{Decisions, Hold, Lock, dispatch, release};
 use crate::owner::{self, LockId, Owner, Record, Slot};
 use crate::raw::Tried;
 
@@ -27,20 +32,75 @@ pub(crate) trait Directory: fmt::Debug + Send + Sync + RefUnwindSafe {
 /// What a request wants of one set, or of a lock by itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
-    /// The set-lock and the mode it is taken in, before any member.
-    pub(crate) top: Option<(Arc<Lock>, Mode)>,
+    /// Where it belongs, for whoever asks for several sets.
+    pub(crate) rank: usize,
+    /// The set-lock, taken before any member, or the lock by itself; and in which mode.
+    pub(crate) top: (Arc<Lock>, Mode),
     pub(crate) members: Members,
     /// The mode of the members.
     pub(crate) mode: Mode,
+    /// Where a member is looked up whose lock was deleted meanwhile.
     pub(crate) directory: Option<Arc<dyn Directory>>,
+}
+
+impl Stage {
+    /// Asks for one lock and nothing below it.
+    pub(crate) fn only(lock: &Arc<Lock>, mode: Mode) -> Self {
+        Self {
+            rank: 0,
+            top: (Arc::clone(lock), mode),
+            members: Members::None,
+            mode,
+            directory: None,
+        }
+    }
+}
+
+/// Stages of a request: its own, or those of a plan.
+#[derive(Clone, Debug)]
+pub(crate) enum Stages {
+    One(Stage),
+    Many(Arc<[Stage]>),
+}
+
+impl Deref for Stages {
+    type Target = [Stage];
+
+    #[inline]
+    fn deref(&self) -> &[Stage] {
+        match self {
+            Self::One(stage) => std::slice::from_ref(stage),
+            Self::Many(stages) => stages,
+        }
+    }
+}
+
+impl From<Vec<Stage>> for Stages {
+    fn from(mut stages: Vec<Stage>) -> Self {
+        match stages.len() {
+            1 => Self::One(stages.remove(0)),
+            _ => Self::Many(stages.into()),
+        }
+    }
+}
+
+impl Stages {
+    /// To be changed for this request alone.
+    fn make_mut(&mut self) -> &mut [Stage] {
+        match self {
+            Self::One(stage) => std::slice::from_mut(stage),
+            Self::Many(stages) => Arc::make_mut(stages),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Members {
+    None,
     /// All of these, in this order.
-    Exactly(Vec<Arc<Lock>>),
+    Exactly(Locks),
     /// Those of these that are free; at least so many.
-    Free(Vec<Arc<Lock>>, usize),
+    Free(Locks, usize),
     /// Whatever is free of the set; at least so many.
     AnyFree(usize),
 }
@@ -120,117 +180,158 @@ pub enum Task {
 #[derive(Debug)]
 pub struct Taking {
     owner: Owner,
-    stages: Vec<Stage>,
-    /// The stage under way, and how many of its locks are had.
+    stages: Stages,
+    /// Number of the stage under way.
     stage: usize,
-    next: usize,
+    /// What that and those before it got.
+    had: SmallVec<[Had; 1]>,
     /// The slot of the lock asked for, while it is not had.
     asked: Option<Slot>,
-    had: Vec<Had>,
 }
 
 impl Taking {
-    pub(crate) fn new(owner: Owner, stages: Vec<Stage>) -> Self {
-        let had = Vec::with_capacity(stages.len());
-        Self { owner, stages, stage: 0, next: 0, asked: None, had }
+    fn new(owner: Owner, stages: Stages) -> Self {
+        let had = SmallVec::with_capacity(stages.len());
+        Self { owner, stages, stage: 0, had, asked: None }
     }
 
-    /// What each stage got, in order.
-    pub(crate) fn into_had(self) -> Vec<Had> {
-        self.had
+    /// What each stage got, in order: where it belongs, the mode of its set-lock, and the holds.
+    pub(crate) fn into_had(self) -> impl Iterator<Item = (usize, Mode, Had)> {
+        let stages = self.stages;
+        let described = move |(at, had)| {
+            let Stage { rank, top: (_, mode), .. } = &stages[at];
+            (*rank, *mode, had)
+        };
+        self.had.into_iter().enumerate().map(described)
     }
 
     /// Takes what can be had without waiting.
     fn advance(&mut self, priority: Priority) -> Progress {
         while self.stage < self.stages.len() {
-            if self.had.len() == self.stage {
-                self.had.push(Had::default());
-            }
-            let step = match self.stages[self.stage].members {
-                Members::Exactly(_) => self.take_next(priority),
-                Members::Free(..) | Members::AnyFree(_) => self.take_free(priority),
-            };
-            if let Err(progress) = step {
+            if let Err(progress) = self.take_stage(priority) {
                 return progress;
             }
+            self.stage += 1;
         }
         Progress::Done
+    }
+
+    fn take_stage(&mut self, priority: Priority) -> Result<(), Progress> {
+        if self.had.len() == self.stage {
+            self.had.push(Had::default());
+        }
+        match self.stages[self.stage].members {
+            Members::None => self.take_top(priority),
+            Members::Exactly(_) => {
+                self.take_top(priority)?;
+                self.take_members(priority)
+            }
+            Members::Free(..) | Members::AnyFree(_) => self.take_free(priority),
+        }
     }
 
     /// The lock that comes next in the stage under way: the set-lock, then the members.
     fn current(&self) -> Option<(&Arc<Lock>, Mode)> {
         let stage = self.stages.get(self.stage)?;
-        let tops = usize::from(stage.top.is_some());
-        if self.next < tops {
-            return stage.top.as_ref().map(|(lock, mode)| (lock, *mode));
+        let had = self.had.get(self.stage);
+        if had.is_none_or(|had| had.top.is_none()) {
+            return Some((&stage.top.0, stage.top.1));
         }
         match &stage.members {
-            Members::Exactly(locks) => Some((locks.get(self.next - tops)?, stage.mode)),
-            Members::Free(..) | Members::AnyFree(_) => None,
+            Members::Exactly(locks) => {
+                Some((locks.get(had.map_or(0, |had| had.members.len()))?, stage.mode))
+            }
+            Members::None | Members::Free(..) | Members::AnyFree(_) => None,
         }
     }
 
-    /// Takes the next lock of the stage, or ends the stage.
-    fn take_next(&mut self, priority: Priority) -> Result<(), Progress> {
-        let Some((lock, mode)) = self.current() else {
-            self.stage += 1;
-            self.next = 0;
+    /// Takes the set-lock, or the lock by itself. There it shows whether the owner asks twice.
+    fn take_top(&mut self, priority: Priority) -> Result<(), Progress> {
+        if self.had[self.stage].top.is_some() {
             return Ok(());
-        };
-        let lock = Arc::clone(lock);
-        let slot = self.ask(&lock)?;
-        match lock.try_take(mode, priority) {
-            Tried::Taken => {
-                self.granted(lock, mode, slot);
-                Ok(())
-            }
-            Tried::Blocked => Err(Progress::Blocked),
-            Tried::Deleted => self.look_up_again(&lock),
         }
-    }
-
-    /// Claims the slot of the lock that comes next.
-    fn ask(&mut self, lock: &Arc<Lock>) -> Result<Slot, Progress> {
-        if let Some(slot) = self.asked {
-            return Ok(slot);
-        }
-        let id = LockId::of(lock);
-        // The set-lock, or a lock by itself, is where asking twice shows.
-        let slot = if self.next == 0 {
-            self.owner.claim(id).map_err(|record| Progress::Failed(Reason::AlreadyHeld(record)))?
-        } else {
-            self.owner.reserve(id)
-        };
+        let (lock, mode) = &self.stages[self.stage].top;
+        let again = |record| Progress::Failed(Reason::AlreadyHeld(record));
+        let claimed = self.asked.map_or_else(|| self.owner.claim(LockId::of(lock)), Ok);
+        let slot = claimed.map_err(again)?;
         self.asked = Some(slot);
-        Ok(slot)
-    }
-
-    fn granted(&mut self, lock: Arc<Lock>, mode: Mode, slot: Slot) {
-        self.owner.record_hold(slot, LockId::of(&lock), mode);
-        self.asked = None;
-        let is_top = self.next == 0 && self.stages[self.stage].top.is_some();
-        let hold = Hold { lock, mode, slot };
-        let had = &mut self.had[self.stage];
-        if is_top {
-            had.top = Some(hold);
-        } else {
-            had.members.push(hold);
+        if take_at_once(lock, *mode, priority, &self.owner, slot) {
+            self.had[self.stage].top = Some(slot);
+            self.asked = None;
+            return Ok(());
         }
-        self.next += 1;
+        // Nothing may have been exchanged, and next the lock is waited for.
+        fence(Ordering::SeqCst);
+        if let Some(record) = self.owner.twin(slot, LockId::of(lock)) {
+            return Err(again(record));
+        }
+        Err(if lock.is_deleted() { Progress::Failed(Reason::Deleted) } else { Progress::Blocked })
     }
 
-    /// The lock was deleted before its turn came; if the name has a lock again, that one is meant.
-    fn look_up_again(&mut self, deleted: &Arc<Lock>) -> Result<(), Progress> {
-        self.forget_asked();
-        let stage = &mut self.stages[self.stage];
-        let tops = usize::from(stage.top.is_some());
-        let found = stage.directory.as_ref().and_then(|d| d.find(deleted.name().name_arc()));
-        match (found, &mut stage.members) {
-            (Some(found), Members::Exactly(locks)) if self.next >= tops && !found.is_deleted() => {
-                locks[self.next - tops] = found;
-                Ok(())
+    /// Takes the members one after another.
+    fn take_members(&mut self, priority: Priority) -> Result<(), Progress> {
+        loop {
+            let Stage { members: Members::Exactly(locks), mode, .. } = &self.stages[self.stage]
+            else {
+                unreachable!("its members are listed")
+            };
+            let slots = self.had[self.stage].members.alike(locks, *mode);
+            let tried = match self.asked {
+                None => take_each(locks, *mode, priority, &self.owner, slots),
+                Some(slot) => {
+                    let lock = &locks[slots.len()];
+                    let tried = lock.try_take(*mode, priority);
+                    if tried == Tried::Taken {
+                        self.owner.record_hold(slot, LockId::of(lock), *mode);
+                        slots.push(slot);
+                        self.asked = None;
+                        continue;
+                    }
+                    tried
+                }
+            };
+            let at = slots.len();
+            match tried {
+                Tried::Taken => return Ok(()),
+                Tried::Blocked => {
+                    let id = LockId::of(&locks[at]);
+                    self.asked.get_or_insert_with(|| self.owner.reserve(id));
+                    return Err(Progress::Blocked);
+                }
+                Tried::Deleted => self.look_up_again(at)?,
             }
-            _ => Err(Progress::Failed(Reason::Deleted)),
+        }
+    }
+
+    /// A lock was deleted before its turn came; if the name has a lock again, that one is meant.
+    #[cold]
+    fn look_up_again(&mut self, at: usize) -> Result<(), Progress> {
+        self.forget_asked();
+        let stage = &mut self.stages.make_mut()[self.stage];
+        let Members::Exactly(locks) = &mut stage.members else {
+            unreachable!("its members are listed")
+        };
+        let name = locks[at].name().name_arc();
+        let found = stage.directory.as_ref().and_then(|directory| directory.find(name));
+        let Some(found) = found.filter(|found| !found.is_deleted()) else {
+            return Err(Progress::Failed(Reason::Deleted));
+        };
+        Arc::make_mut(locks)[at] = found;
+        self.had[self.stage].members.moved_to(locks);
+        Ok(())
+    }
+
+    /// Records that the lock under way is held, by the hand of whoever released it.
+    fn granted(&mut self) {
+        let slot = self.asked.take().expect("a lock waited for was asked for");
+        let (lock, mode) = self.current().expect("it waited for one");
+        self.owner.record_hold(slot, LockId::of(lock), mode);
+        let had = &mut self.had[self.stage];
+        match &self.stages[self.stage].members {
+            Members::Exactly(locks) if had.top.is_some() => {
+                had.members.alike(locks, mode).push(slot);
+            }
+            _ => had.top = Some(slot),
         }
     }
 
@@ -242,52 +343,50 @@ impl Taking {
 
     /// Takes what is free of an opportunistic stage, in one go.
     fn take_free(&mut self, priority: Priority) -> Result<(), Progress> {
-        let (wanted, candidates) = self.candidates(priority)?;
-        let mode = self.stages[self.stage].mode;
-        for lock in candidates {
-            let slot = self.owner.reserve(LockId::of(&lock));
-            if lock.try_take(mode, priority) == Tried::Taken {
-                self.granted(lock, mode, slot);
-            } else {
-                self.owner.clear(slot);
-            }
+        // Nothing is free if the set-lock is not.
+        match self.take_top(priority) {
+            Ok(()) => self.take_free_members(priority),
+            Err(Progress::Blocked) => self.forget_asked(),
+            Err(progress) => return Err(progress),
         }
-        let had = self.had[self.stage].members.len();
+        let (stage, had) = (&self.stages[self.stage], self.had[self.stage].members.len());
+        let wanted = stage.members.wanted();
         if had < wanted {
-            let set = self.stages[self.stage].directory.as_ref().map(|d| Arc::clone(d.set_name()));
+            let set = stage.directory.as_ref().map(|directory| Arc::clone(directory.set_name()));
             let set = set.unwrap_or_default();
             return Err(Progress::Failed(Reason::NotEnough { set, wanted, had }));
         }
-        self.stage += 1;
-        self.next = 0;
         Ok(())
     }
 
-    /// What an opportunistic stage may take, and how much it must: nothing is free if the set-lock is not.
-    fn candidates(&mut self, priority: Priority) -> Result<(usize, Vec<Arc<Lock>>), Progress> {
-        if let Some((top, mode)) = self.stages[self.stage].top.clone() {
-            let slot = self.ask(&top)?;
-            let tried = top.try_take(mode, priority);
-            if tried == Tried::Taken {
-                self.granted(top, mode, slot);
-            } else {
-                self.forget_asked();
-                return Ok((self.stages[self.stage].members.wanted(), Vec::new()));
+    fn take_free_members(&mut self, priority: Priority) {
+        let stage = &self.stages[self.stage];
+        let listed;
+        let candidates = match &stage.members {
+            Members::None => &[][..],
+            Members::Exactly(locks) | Members::Free(locks, _) => locks,
+            Members::AnyFree(_) => {
+                listed = stage.directory.as_ref().map_or_else(Vec::new, |d| d.list());
+                &listed
+            }
+        };
+        let had = self.had[self.stage].members.each();
+        let mut filler = self.owner.filler();
+        for lock in candidates {
+            if lock.try_take(stage.mode, priority) == Tried::Taken {
+                let slot = filler.hold(LockId::of(lock), stage.mode);
+                had.push(Hold { lock: Arc::clone(lock), mode: stage.mode, slot });
             }
         }
-        let stage = &self.stages[self.stage];
-        let candidates = match &stage.members {
-            Members::Exactly(locks) | Members::Free(locks, _) => locks.clone(),
-            Members::AnyFree(_) => stage.directory.as_ref().map_or_else(Vec::new, |d| d.list()),
-        };
-        Ok((stage.members.wanted(), candidates))
     }
 
     /// Gives back what was taken, the last first.
     fn rollback(&mut self, decisions: &mut Decisions) {
         self.forget_asked();
-        for had in self.had.drain(..).rev() {
-            had.release(&self.owner, decisions);
+        let stages = self.stages.iter().take(self.had.len());
+        for (had, stage) in self.had.drain(..).zip(stages).rev() {
+            let (top, mode) = &stage.top;
+            had.release(top, *mode, &self.owner, decisions);
         }
     }
 }
@@ -295,10 +394,51 @@ impl Taking {
 impl Members {
     fn wanted(&self) -> usize {
         match self {
+            Self::None => 0,
             Self::Exactly(locks) => locks.len(),
             Self::Free(_, at_least) | Self::AnyFree(at_least) => *at_least,
         }
     }
+}
+
+/// Takes a lock in a slot claimed for it, if that needs no waiting and no other thread asks for it as the same owner; tells
+/// whether it did.
+#[inline]
+pub(crate) fn take_at_once(
+    lock: &Arc<Lock>,
+    mode: Mode,
+    priority: Priority,
+    owner: &Owner,
+    slot: Slot,
+) -> bool {
+    if lock.try_take(mode, priority) != Tried::Taken {
+        return false;
+    }
+    let id = LockId::of(lock);
+    if owner.twin(slot, id).is_some() {
+        release(lock, mode);
+        return false;
+    }
+    owner.record_hold(slot, id, mode);
+    true
+}
+
+/// Takes those of `locks` that have no slot yet, one after another, until one is not to be had at once.
+pub(crate) fn take_each(
+    locks: &Locks,
+    mode: Mode,
+    priority: Priority,
+    owner: &Owner,
+    slots: &mut SlotList,
+) -> Tried {
+    let mut filler = owner.filler();
+    for lock in &locks[slots.len()..] {
+        match lock.try_take(mode, priority) {
+            Tried::Taken => slots.push(filler.hold(LockId::of(lock), mode)),
+            tried => return tried,
+        }
+    }
+    Tried::Taken
 }
 
 /// A hold on its way to a stronger mode.
@@ -331,7 +471,7 @@ impl Conversion {
 }
 
 impl Task {
-    pub(crate) fn take(owner: &Owner, stages: Vec<Stage>) -> Self {
+    pub(crate) fn take(owner: &Owner, stages: Stages) -> Self {
         Self::Take(Taking::new(owner.clone(), stages))
     }
 
@@ -375,12 +515,7 @@ impl Task {
     /// Records that the lock under way is held, by the hand of whoever released it.
     pub(crate) fn granted(&mut self) {
         match self {
-            Self::Take(taking) => {
-                let (lock, mode) = taking.current().expect("it waited for one");
-                let lock = Arc::clone(lock);
-                let slot = taking.asked.expect("a lock waited for was asked for");
-                taking.granted(lock, mode, slot);
-            }
+            Self::Take(taking) => taking.granted(),
             Self::Convert(c) => c.hold.converted(&c.owner, c.to),
         }
     }
@@ -411,8 +546,8 @@ impl Task {
             (Some((lock, wanted)), _) => (Arc::clone(lock), wanted),
             (None, Self::Take(taking)) => {
                 // An opportunistic stage failed as a whole.
-                let (top, _) = taking.stages[taking.stage].top.as_ref().expect("it has a set");
-                (Arc::clone(top), taking.stages[taking.stage].mode)
+                let stage = &taking.stages[taking.stage];
+                (Arc::clone(&stage.top.0), stage.mode)
             }
             (None, Self::Convert(_)) => unreachable!("a conversion has one lock"),
         };

@@ -52,18 +52,33 @@ const fn all(mode: Mode) -> u64 {
     }
 }
 
-/// The bits of every mode that `mode` does not admit.
-const fn conflicts(mode: Mode) -> u64 {
-    let mut bits = 0;
+/// The bits of every mode that a mode does not admit, by mode.
+const CONFLICTS: [u64; Mode::ALL.len()] = {
+    let mut conflicts = [0; Mode::ALL.len()];
     let mut i = 0;
     while i < Mode::ALL.len() {
-        if !mode.admits(Mode::ALL[i]) {
-            bits |= all(Mode::ALL[i]);
+        let mut j = 0;
+        while j < Mode::ALL.len() {
+            if !Mode::ALL[i].admits(Mode::ALL[j]) {
+                conflicts[i] |= all(Mode::ALL[j]);
+            }
+            j += 1;
         }
         i += 1;
     }
-    bits
-}
+    conflicts
+};
+
+/// One owner in a mode, by mode.
+const ONE: [u64; Mode::ALL.len()] = {
+    let mut ones = [0; Mode::ALL.len()];
+    let mut i = 0;
+    while i < Mode::ALL.len() {
+        ones[i] = one(Mode::ALL[i]);
+        i += 1;
+    }
+    ones
+};
 
 impl Held {
     /// Nobody holds it, nobody waits.
@@ -75,25 +90,30 @@ impl Held {
     /// its mode, and nobody gets a place by that.
     pub(crate) const SHARERS_MAX: u64 = COUNT_MASK;
 
+    #[inline]
     pub(crate) const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
+    #[inline]
     pub(crate) const fn bits(self) -> u64 {
         self.0
     }
 
     /// What to add to the word for one more owner in `mode`, and to subtract when it leaves.
+    #[inline]
     pub(crate) const fn unit(mode: Mode) -> u64 {
-        one(mode)
+        ONE[mode as usize]
     }
 
     /// Tells whether `count` more owners can hold the lock in `mode`, whoever waits.
+    #[inline]
     pub(crate) const fn admits(self, mode: Mode, count: u64) -> bool {
-        self.0 & conflicts(mode) == 0 && self.has_room(count)
+        self.0 & CONFLICTS[mode as usize] == 0 && self.has_room(count)
     }
 
     /// Tells whether `count` more owners can be counted, in whatever mode.
+    #[inline]
     const fn has_room(self, count: u64) -> bool {
         // Nearly always so, and then nothing has to be added up.
         let few = self.0 & CROWDED == 0 && count <= FEW;
@@ -101,18 +121,22 @@ impl Held {
     }
 
     /// Tells whether a newcomer can hold the lock in `mode` at once: it is admitted and nobody waits.
+    #[inline]
     pub(crate) const fn admits_newcomer(self, mode: Mode) -> bool {
         self.0 & CLOSED == 0 && self.admits(mode, 1)
     }
 
+    #[inline]
     pub(crate) const fn with(self, mode: Mode, count: u64) -> Self {
-        Self(self.0 + count * one(mode))
+        Self(self.0 + count * Self::unit(mode))
     }
 
+    #[inline]
     pub(crate) const fn without(self, mode: Mode) -> Self {
-        Self(self.0 - one(mode))
+        Self(self.0 - Self::unit(mode))
     }
 
+    #[inline]
     pub(crate) const fn is(self, flag: Self) -> bool {
         self.0 & flag.0 == flag.0
     }

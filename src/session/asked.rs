@@ -1,46 +1,68 @@
 //! What a session asks for, by a request that borrows the session or owns it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::{Grant, Session};
+use crate::core::queue::Priority;
 use crate::error::{AcquireError, Error};
 use crate::hold::dispatch;
 use crate::plan::Wanted;
 use crate::set_hold::SetHold;
 use crate::target::{Patience, Target};
-use crate::task::{Refusal, Stage, Task};
+use crate::task::{Refusal, Task};
 
 /// What is asked for, until it is known which locks that are, and at which levels it is asked for then.
 #[derive(Debug)]
 struct Asked<'w> {
-    wanted: Option<Wanted<'w>>,
-    /// In order.
-    ranks: Vec<usize>,
+    wanted: Wanted<'w>,
 }
 
 impl<'w> Asked<'w> {
     fn new(wanted: Wanted<'w>) -> Self {
-        Self { wanted: Some(wanted), ranks: Vec::new() }
+        Self { wanted }
     }
 
     fn prepare(&mut self, session: &Session) -> Result<Option<Task>, AcquireError> {
-        let wanted = self.wanted.take().expect("prepared once");
-        let parts = wanted.parts(&session.hierarchy, &session.owner)?;
-        session.check(&parts)?;
-        let asked = parts.into_iter().filter_map(|part| Some((part.rank, part.stage?)));
-        let (ranks, stages): (Vec<usize>, Vec<Stage>) = asked.unzip();
-        self.ranks = ranks;
+        let prepared = self.wanted.prepared(&session.hierarchy, &session.owner)?;
+        session.check(&prepared.parts)?;
+        let stages = match prepared {
+            Cow::Borrowed(prepared) => prepared.stages.clone(),
+            Cow::Owned(prepared) => prepared.stages,
+        };
         Ok((!stages.is_empty()).then(|| Task::take(&session.owner, stages)))
     }
 
+    /// Takes what a plan asks for, if that needs no looking up and no waiting.
+    #[inline]
+    fn at_once(&self, session: &mut Session, priority: Priority) -> Option<Grant> {
+        let prepared = self.wanted.current(&session.hierarchy)?;
+        session.check(&prepared.parts).ok()?;
+        for (at, stage) in prepared.stages.iter().enumerate() {
+            let set = &session.hierarchy.sets[stage.rank];
+            let modes = (stage.top.1, stage.mode);
+            let hold = SetHold::at_once(set, modes, &stage.members, priority, &session.owner);
+            let Some(hold) = hold else {
+                session.release_levels(&prepared.stages[..at]);
+                return None;
+            };
+            session.levels[stage.rank] = Some(hold);
+        }
+        let mut abandoned = Vec::new();
+        for stage in &*prepared.stages {
+            abandoned.extend(session.levels[stage.rank].iter().flat_map(SetHold::take_abandoned));
+        }
+        Some(Grant { abandoned })
+    }
+
     /// Has the session hold what was acquired.
-    fn granted(self, session: &mut Session, task: Option<Task>) -> Grant {
+    fn granted(session: &mut Session, task: Option<Task>) -> Grant {
         let mut abandoned = Vec::new();
         let Some(Task::Take(taking)) = task else { return Grant { abandoned } };
         let mut decisions = Vec::new();
-        for (rank, had) in self.ranks.into_iter().zip(taking.into_had()) {
+        for (rank, mode, had) in taking.into_had() {
             let mut seat = session.seat(rank);
-            *seat.hold = SetHold::new(seat.set, had);
+            *seat.hold = SetHold::new(seat.set, mode, had);
             seat.stand_up(&mut decisions);
             abandoned.extend(seat.hold.iter().flat_map(SetHold::take_abandoned));
         }
@@ -68,12 +90,17 @@ impl Target for AcquireLevels<'_> {
     type Granted = Grant;
     type Error = AcquireError;
 
+    #[inline]
+    fn immediate(self, priority: Priority) -> Result<Grant, Self> {
+        self.asked.at_once(self.session, priority).ok_or(self)
+    }
+
     fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
         self.asked.prepare(self.session)
     }
 
     fn granted(self, task: Option<Task>) -> Result<Grant, AcquireError> {
-        Ok(self.asked.granted(self.session, task))
+        Ok(Asked::granted(self.session, task))
     }
 
     fn refused(self, refusal: Refusal) -> AcquireError {
@@ -124,7 +151,7 @@ impl Target for AcquireOwned {
 
     fn granted(self, task: Option<Task>) -> Result<(Session, Grant), SessionRefused> {
         let mut session = self.session.expect("there until it is refused");
-        let grant = self.asked.granted(&mut session, task);
+        let grant = Asked::granted(&mut session, task);
         Ok((session, grant))
     }
 

@@ -1,8 +1,8 @@
 //! What is asked of a lock by itself: to have it, to delete it, to hold it in a stronger mode.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::party::Party;
 use super::{GONE, Guard, SharedLock};
 use crate::acquire::Acquire;
 use crate::core::mode::Mode;
@@ -10,22 +10,19 @@ use crate::core::queue::Priority;
 use crate::error::{AcquireError, UpgradeError};
 use crate::hold::{Hold, dispatch};
 use crate::owner::{Owner, Slot};
-use crate::raw::Tried;
 use crate::target::{Patience, Target};
-use crate::task::{Conversion, Members, Refusal, Stage, Task};
+use crate::task::{Conversion, Refusal, Stage, Stages, Task, take_at_once};
 
 impl SharedLock {
     fn take(&self, owner: &Owner, mode: Mode) -> Task {
-        let members = Members::Exactly(vec![Arc::clone(&self.0)]);
-        Task::take(owner, vec![Stage { top: None, members, mode, directory: None }])
+        Task::take(owner, Stages::One(Stage::only(&self.0, mode)))
     }
 }
 
-/// The one hold of a task that took one lock.
-fn only_hold(task: Option<Task>) -> Hold {
+/// The slot of the one hold of a task that took one lock.
+fn only_slot(task: Option<Task>) -> Slot {
     let Some(Task::Take(taking)) = task else { unreachable!("it took a lock") };
-    let mut had = taking.into_had();
-    had.pop().and_then(|mut had| had.members.pop()).expect("granted means held")
+    taking.into_had().next().and_then(|(.., had)| had.top).expect("granted means held")
 }
 
 /// A request for a [`SharedLock`].
@@ -33,8 +30,7 @@ fn only_hold(task: Option<Task>) -> Hold {
 /// Named by whoever keeps one: see [`Acquire::into_owned`].
 #[derive(Debug)]
 pub struct AcquireLock<'a> {
-    lock: Cow<'a, SharedLock>,
-    owner: Cow<'a, Owner>,
+    party: Party<'a>,
     mode: Mode,
 }
 
@@ -51,32 +47,21 @@ impl<'a> Acquire<AcquireLock<'a>> {
     /// assert!(ask(&SharedLock::new("config"), "job-19").wait().is_ok());
     /// ```
     pub fn into_owned(self) -> Acquire<AcquireLock<'static>> {
-        self.map(|AcquireLock { lock, owner, mode }| AcquireLock {
-            lock: Cow::Owned(lock.into_owned()),
-            owner: Cow::Owned(owner.into_owned()),
-            mode,
-        })
+        self.map(|AcquireLock { party, mode }| AcquireLock { party: party.into_owned(), mode })
     }
 }
 
 impl<'a> AcquireLock<'a> {
+    #[inline]
     pub(super) fn new(lock: &'a SharedLock, owner: &'a Owner, mode: Mode) -> Self {
-        Self { lock: Cow::Borrowed(lock), owner: Cow::Borrowed(owner), mode }
+        Self { party: Party::Borrowed(lock, owner), mode }
     }
 
-    fn guard(&self, slot: Slot) -> Guard<'a> {
-        let abandoned = match self.mode {
-            Mode::Exclusive => self.lock.0.take_abandoned(),
-            _ => None,
-        };
-        Guard {
-            lock: self.lock.clone(),
-            owner: self.owner.clone(),
-            mode: self.mode,
-            slot,
-            unwinding: std::thread::panicking(),
-            abandoned,
-        }
+    #[inline(always)]
+    fn guard(self, slot: Slot) -> Guard<'a> {
+        let Self { party, mode } = self;
+        let party = if mode == Mode::Exclusive { party.told() } else { party };
+        Guard { party, slot, mode, unwinding: std::thread::panicking() }
     }
 }
 
@@ -84,24 +69,23 @@ impl<'a> Target for AcquireLock<'a> {
     type Granted = Guard<'a>;
     type Error = AcquireError;
 
-    fn immediate(&mut self, priority: Priority) -> Option<Guard<'a>> {
-        let id = self.lock.id();
-        let slot = self.owner.claim(id).ok()?;
-        if self.lock.0.try_take(self.mode, priority) == Tried::Taken {
-            self.owner.record_hold(slot, id, self.mode);
-            Some(self.guard(slot))
-        } else {
-            self.owner.clear(slot);
-            None
+    #[inline(always)]
+    fn immediate(self, priority: Priority) -> Result<Guard<'a>, Self> {
+        let (lock, owner) = (self.party.lock(), self.party.owner());
+        let Ok(slot) = owner.claim(lock.id()) else { return Err(self) };
+        if take_at_once(&lock.0, self.mode, priority, owner, slot) {
+            return Ok(self.guard(slot));
         }
+        owner.clear(slot);
+        Err(self)
     }
 
     fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
-        Ok(Some(self.lock.take(&self.owner, self.mode)))
+        Ok(Some(self.party.lock().take(self.party.owner(), self.mode)))
     }
 
     fn granted(self, task: Option<Task>) -> Result<Guard<'a>, AcquireError> {
-        Ok(self.guard(only_hold(task).slot))
+        Ok(self.guard(only_slot(task)))
     }
 
     fn refused(self, refusal: Refusal) -> AcquireError {
@@ -134,7 +118,8 @@ impl Target for DeleteLock<'_> {
 
     fn granted(self, task: Option<Task>) -> Result<(), AcquireError> {
         let mut decisions = Vec::new();
-        only_hold(task).delete(self.owner, &mut decisions);
+        let (lock, slot) = (Arc::clone(&self.lock.0), only_slot(task));
+        Hold { lock, mode: Mode::Exclusive, slot }.delete(self.owner, &mut decisions);
         dispatch(decisions);
         Ok(())
     }
@@ -168,9 +153,9 @@ impl<'g, 'a> UpgradeLock<'g, 'a> {
 
     /// An earlier upgrade of this guard was forgotten while it waited, and waits on.
     fn asks_already(&self) -> AcquireError {
-        let Guard { owner, lock, mode, .. } = &*self.guard;
-        let owner = Arc::clone(owner.name_arc());
-        let lock = lock.name().clone();
+        let Guard { party, mode, .. } = &*self.guard;
+        let owner = Arc::clone(party.owner().name_arc());
+        let lock = party.lock().name().clone();
         AcquireError::AlreadyHeld { owner, lock, wanted: self.to, held: Some(*mode) }
     }
 }
@@ -191,7 +176,7 @@ impl Target for UpgradeLock<'_, '_> {
         // nothing that it could give back a second time.
         self.guard.slot = GONE;
         self.slot = hold.slot;
-        Ok(Some(Task::Convert(Conversion::new(&self.guard.owner, hold, self.to))))
+        Ok(Some(Task::Convert(Conversion::new(self.guard.party.owner(), hold, self.to))))
     }
 
     fn undo(&mut self) {
@@ -201,10 +186,8 @@ impl Target for UpgradeLock<'_, '_> {
     fn granted(mut self, _: Option<Task>) -> Result<(), UpgradeError> {
         self.return_slot();
         self.guard.mode = self.to;
-        if self.to == Mode::Exclusive
-            && let Some(by) = self.guard.lock.0.take_abandoned()
-        {
-            self.guard.abandoned = Some(by);
+        if self.to == Mode::Exclusive {
+            self.guard.party = self.guard.party.clone().told();
         }
         Ok(())
     }

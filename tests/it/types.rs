@@ -134,7 +134,7 @@ fn a_handle_is_as_large_as_a_pointer() {
 fn what_is_returned_is_small() {
     let sizes = [
         ("Guard", size_of::<Guard<'_>>(), 64),
-        ("SetGuard", size_of::<SetGuard>(), 104),
+        ("SetGuard", size_of::<SetGuard>(), 112),
         ("Session", size_of::<Session>(), 48),
         ("Grant", size_of::<Grant>(), 24),
         ("LockName", size_of::<LockName>(), 32),
