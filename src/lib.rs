@@ -8,6 +8,7 @@ mod change;
 mod clock;
 pub mod condition;
 mod core;
+mod current;
 #[cfg(unix)]
 mod descriptor;
 mod error;
@@ -40,6 +41,7 @@ pub use crate::chain::Ageing;
 pub use crate::change::{ChangeMembers, UpgradeNames};
 pub use crate::core::mode::Mode;
 pub use crate::core::queue::Priority;
+pub use crate::current::Scoped;
 #[cfg(unix)]
 pub use crate::descriptor::Descriptor;
 pub use crate::error::{

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("waits", &[]),
     ("raw", &["core", "name", "sync", "waits"]),
     ("owner", &["core", "sync"]),
+    ("current", &["owner"]),
     ("descriptor", &[]),
     ("listeners", &["descriptor"]),
     ("hold", &["core", "listeners", "owner", "raw"]),
