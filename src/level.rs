@@ -3,24 +3,19 @@
 use std::sync::Arc;
 
 use crate::core::mode::Mode;
-use crate::request::{Names, SetRequest};
+use crate::request::{Membership, Names, SetRequest};
 
 /// A rank in a hierarchy of locks: locks are taken in increasing rank.
 ///
-/// Implemented by an enum of yours whose variants are the levels, or given by [`LockManager::level`](crate::LockManager::level)
+/// Derived for an enum of yours whose variants are the levels: see [`macro@crate::Level`]. Implemented by hand it works as well, or given by [`LockManager::level`](crate::LockManager::level)
 /// for levels known at run time.
 ///
 /// # Examples
 /// ```
 /// use tierlock::{Level, LockManager};
 ///
-/// #[derive(Clone, Copy)]
+/// #[derive(Level)]
 /// enum Tier { Cluster, Tenant }
-///
-/// impl Level for Tier {
-///     fn rank(&self) -> usize { *self as usize }
-///     fn name(&self) -> &str { match self { Tier::Cluster => "cluster", Tier::Tenant => "tenant" } }
-/// }
 ///
 /// let manager = LockManager::builder()
 ///     .level(Tier::Cluster, ["BIG"])
@@ -59,6 +54,33 @@ pub trait Level {
     fn exclusive(&self, names: impl Into<Names>) -> LevelRequest {
         LevelRequest::new(self, Mode::Exclusive, names.into())
     }
+}
+
+/// Every level of a hierarchy, as an enum declares them. Implemented by [`#[derive(Level)]`](macro@crate::Level), and used by
+/// [`LockManagerBuilder::levels`](crate::LockManagerBuilder::levels).
+///
+/// # Examples
+/// ```
+/// use tierlock::{Level, Levels, Membership};
+///
+/// #[derive(Level)]
+/// enum Tier {
+///     #[level(root = "BIG", fixed)]
+///     Cluster,
+///     Tenant,
+/// }
+/// assert_eq!(Tier::LEVELS.len(), 2);
+/// assert_eq!((Tier::ROOT, Tier::Cluster.membership()), (Some("BIG"), Membership::Fixed));
+/// ```
+pub trait Levels: Level + Sized + 'static {
+    /// In order.
+    const LEVELS: &'static [Self];
+
+    /// The lock of the first level that is held before anything else.
+    const ROOT: Option<&'static str>;
+
+    /// Whether the names of this level can change, and how.
+    fn membership(&self) -> Membership;
 }
 
 impl<L: Level + ?Sized> Level for &L {
@@ -129,7 +151,7 @@ pub struct LevelRequest {
 }
 
 impl LevelRequest {
-    fn new<L: Level + ?Sized>(level: &L, mode: Mode, names: Names) -> Self {
+    pub(crate) fn new<L: Level + ?Sized>(level: &L, mode: Mode, names: Names) -> Self {
         let request = SetRequest { mode, names, at_least: None };
         Self { rank: level.rank(), level: level.name().into(), request }
     }

@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+// What the macros write begins with `::tierlock`, here too.
+extern crate self as tierlock;
+
 mod acquire;
 mod bundle;
 mod chain;
@@ -14,6 +17,7 @@ mod descriptor;
 mod error;
 pub mod ganeti;
 mod hold;
+mod lent;
 mod level;
 mod listeners;
 mod lock_set;
@@ -47,7 +51,7 @@ pub use crate::descriptor::Descriptor;
 pub use crate::error::{
     Abandoned, AcquireError, Blocker, BuildError, Error, HoldError, MembershipError, UpgradeError,
 };
-pub use crate::level::{Level, LevelId, LevelRequest};
+pub use crate::level::{Level, LevelId, LevelRequest, Levels};
 pub use crate::lock_set::{AcquireSet, LockSet, SetGuard, Visit};
 pub use crate::manager::{LockManager, LockManagerBuilder};
 pub use crate::monitor::LockMonitor;
@@ -56,6 +60,10 @@ pub use crate::owner::Owner;
 pub use crate::pending::Pending;
 pub use crate::plan::{Plan, Wanted};
 pub use crate::request::{ALL, All, Membership, Names, SetRequest, exclusive, shared};
-pub use crate::session::{AcquireLevels, AcquireOwned, Grant, LevelSeat, Session, SessionRefused};
+pub use crate::session::{
+    AcquireLevel, AcquireLevels, AcquireOwned, Grant, LevelGuard, LevelSeat, ManagerLevel, Session,
+    SessionLevel, SessionRefused,
+};
 pub use crate::shared_lock::{AcquireLock, DeleteLock, Guard, SharedLock, UpgradeLock};
 pub use crate::target::Target;
+pub use tierlock_macros::{Level, ssynchronized};

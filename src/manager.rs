@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::error::{AcquireError, BuildError};
-use crate::level::{Level, LevelId, LevelRequest};
+use crate::lent::Visitors;
+use crate::level::{Level, LevelId, LevelRequest, Levels};
 use crate::monitor::{LockMonitor, Source, Watched};
 use crate::owner::Owner;
 use crate::plan::{Hierarchy, Plan};
 use crate::request::Membership;
-use crate::session::Session;
+use crate::session::{ManagerLevel, Session};
 use crate::set::Set;
 
 /// The locks of a program, in levels. Cheap to clone: clones are the same manager.
@@ -73,6 +74,29 @@ impl LockManager {
     #[must_use]
     pub fn session_of(&self, owner: Owner) -> Session {
         Session::new(&self.hierarchy, owner)
+    }
+
+    /// A level as a place where locks are taken by name, for `in = ..` of an [annotation](crate::ssynchronized).
+    ///
+    /// Whoever asks there needs no session. What guards hold for an owner in this manager counts as one session's: levels
+    /// are taken in increasing order, the root first. A session of the same owner is another matter, and not looked at.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::{Error, LockManager, ganeti::{self, Level::*}, ssynchronized};
+    ///
+    /// #[ssynchronized("BGL", in = manager.at(Cluster), shared)]
+    /// #[ssynchronized("{node}", in = manager.at(Node))]
+    /// fn reboot(manager: &LockManager, node: &str) -> Result<usize, Error> {
+    ///     Ok(manager.names(Node).len())
+    /// }
+    ///
+    /// let manager = ganeti::manager([""; 0], [""; 0], ["n1"], [""; 0]).build()?;
+    /// reboot(&manager, "n1")?;
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn at(&self, level: impl Level) -> ManagerLevel {
+        ManagerLevel::new(&self.hierarchy, &level)
     }
 
     /// Prepares a request over several levels, in increasing order, to be used often.
@@ -228,6 +252,53 @@ impl LockManagerBuilder {
         self.describe(&level, Membership::OnDemand, Vec::new())
     }
 
+    /// Every level of an enum, as its `#[derive(Level)]` declares it, with the names that `names` gives it; levels on demand are
+    /// not asked. The root is there whether or not it is given.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::{Level, LockManager};
+    ///
+    /// #[derive(Level)]
+    /// enum Tier {
+    ///     #[level(root = "BIG", fixed)]
+    ///     Cluster,
+    ///     Tenant,
+    ///     #[level(on_demand)]
+    ///     Volume,
+    /// }
+    ///
+    /// let builder = LockManager::builder().levels(|tier| match tier {
+    ///     Tier::Tenant => vec!["acme", "umbrella"],
+    ///     _ => vec![],
+    /// });
+    /// let mut job = builder.build()?.session("job-17");
+    /// job.acquire(Tier::Cluster.shared("BIG")).wait()?;
+    /// job.acquire([Tier::Tenant.exclusive("acme"), Tier::Volume.exclusive("vol-1")]).wait()?;
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn levels<L: Levels, N: IntoIterator<Item: Into<Arc<str>>>>(
+        self,
+        mut names: impl FnMut(&'static L) -> N,
+    ) -> Self {
+        let builder = L::LEVELS.iter().fold(self, |builder, level| {
+            let mut here: Vec<Arc<str>> = Vec::new();
+            if level.membership() != Membership::OnDemand {
+                here.extend(names(level).into_iter().map(Into::into));
+            }
+            if let Some(root) = L::ROOT.filter(|_| level.rank() == 0)
+                && !here.iter().any(|name| name.as_ref() == root)
+            {
+                here.push(root.into());
+            }
+            builder.describe(level, level.membership(), here)
+        });
+        match L::ROOT {
+            Some(root) => builder.root(root),
+            None => builder,
+        }
+    }
+
     /// The lock of the first level that every session holds, in any mode, before anything else and until the end.
     ///
     /// # Examples
@@ -265,7 +336,8 @@ impl LockManagerBuilder {
             let root = crate::name::LockName::within(&level, Arc::clone(root));
             return Err(BuildError::NoRoot { root });
         }
-        Ok(LockManager { hierarchy: Arc::new(Hierarchy { sets, root }) })
+        let hierarchy = Hierarchy { sets, root, visitors: Visitors::default() };
+        Ok(LockManager { hierarchy: Arc::new(hierarchy) })
     }
 
     fn check_ranks(&self) -> Result<(), BuildError> {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::AcquireError;
+use crate::lent::Visitors;
 use crate::level::{Level, LevelRequest};
 use crate::owner::Owner;
 use crate::request::{SetRequest, Which};
@@ -16,6 +17,8 @@ pub(crate) struct Hierarchy {
     pub(crate) sets: Vec<Arc<Set>>,
     /// The lock of the first level that is held before anything deeper.
     pub(crate) root: Option<Arc<str>>,
+    /// Owners that take locks at a level without a session of theirs.
+    pub(crate) visitors: Visitors,
 }
 
 impl Hierarchy {

@@ -1,6 +1,8 @@
 //! One owner's keyring in a manager: what it holds, level by level, and the rules between levels.
 
 mod asked;
+mod level;
+mod rules;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,15 +12,16 @@ use crate::change::{Change, ChangeMembers, Holder, Seat, UpgradeNames};
 use crate::core::mode::Mode;
 use crate::error::{Abandoned, AcquireError, HoldError, UpgradeError};
 use crate::hold::dispatch;
+use crate::lent::Lent;
 use crate::level::Level;
-use crate::name::LockName;
 use crate::owner::Owner;
-use crate::plan::{Hierarchy, Part, Wanted, check_order};
+use crate::plan::{Hierarchy, Wanted};
 use crate::request::{Names, Which};
 use crate::set_hold::SetHold;
 use crate::task::Stage;
 
 pub use self::asked::{AcquireLevels, AcquireOwned, SessionRefused};
+pub use self::level::{AcquireLevel, LevelGuard, ManagerLevel, SessionLevel};
 
 /// What one owner holds in a [`LockManager`](crate::LockManager): its keyring. Dropping it releases everything, the deepest
 /// level first.
@@ -44,7 +47,9 @@ pub struct Session {
     hierarchy: Arc<Hierarchy>,
     owner: Owner,
     /// By rank.
-    levels: Vec<Option<SetHold>>,
+    levels: Box<[Option<SetHold>]>,
+    /// What guards of their own hold for it, once some did.
+    lent: Option<Arc<Lent>>,
     /// Opened while a panic unwound already: then a panic says nothing of what is held.
     unwinding: bool,
 }
@@ -91,7 +96,7 @@ impl Session {
     pub(crate) fn new(hierarchy: &Arc<Hierarchy>, owner: Owner) -> Self {
         let levels = hierarchy.sets.iter().map(|_| None).collect();
         let unwinding = std::thread::panicking();
-        Self { hierarchy: Arc::clone(hierarchy), owner, levels, unwinding }
+        Self { hierarchy: Arc::clone(hierarchy), owner, levels, lent: None, unwinding }
     }
 
     /// Who this is.
@@ -155,6 +160,32 @@ impl Session {
     /// ```
     pub fn acquire_owned(self, wanted: impl Into<Wanted<'static>>) -> Acquire<AcquireOwned> {
         Acquire::new(AcquireOwned::new(self, wanted.into()))
+    }
+
+    /// A level as a place where locks are taken by name, for `in = ..` of an [annotation](crate::ssynchronized).
+    ///
+    /// What is taken there belongs to a guard, which gives it back; the session knows of it, and takes levels in order with it.
+    /// `keep`, `release`, `downgrade` and `upgrade` do not touch it, and if it is the root, it goes with its guard, whatever else
+    /// is held.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::{Error, Mode, Session, ganeti::{self, Level::*}, ssynchronized};
+    ///
+    /// #[ssynchronized("BGL", in = job.at(Cluster), shared)]
+    /// #[ssynchronized("{node}", in = job.at(Node))]
+    /// fn reboot(job: &mut Session, node: &str) -> Result<Option<Mode>, Error> {
+    ///     Ok(job.holds(Node, node))
+    /// }
+    ///
+    /// let manager = ganeti::manager([""; 0], [""; 0], ["n1"], [""; 0]).build()?;
+    /// let mut job = manager.session("job-17");
+    /// assert_eq!(reboot(&mut job, "n1")?, Some(Mode::Exclusive));
+    /// assert_eq!(job.holds(Node, "n1"), None);
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn at(&mut self, level: impl Level) -> SessionLevel<'_> {
+        SessionLevel::new(self, &level)
     }
 
     /// Gives back all but these names of a level. From all of the level, that costs as much as the names kept.
@@ -379,7 +410,7 @@ impl Session {
     /// ```
     #[must_use]
     pub fn holds(&self, level: impl Level, name: &str) -> Option<Mode> {
-        self.hold(&level)?.mode_of(name)
+        self.look(&level, |hold| hold.mode_of(name))?
     }
 
     /// The mode in which all of a level is held.
@@ -395,7 +426,7 @@ impl Session {
     /// ```
     #[must_use]
     pub fn holds_all(&self, level: impl Level) -> Option<Mode> {
-        self.hold(&level)?.all()
+        self.look(&level, SetHold::all)?
     }
 
     /// The names held at a level, in byte order; all that are there, if all are held.
@@ -411,7 +442,7 @@ impl Session {
     /// ```
     #[must_use]
     pub fn owned(&self, level: impl Level) -> Vec<Arc<str>> {
-        self.hold(&level).map_or_else(Vec::new, SetHold::names)
+        self.look(&level, SetHold::names).unwrap_or_default()
     }
 
     fn change(
@@ -436,70 +467,11 @@ impl Session {
             });
         };
         if self.levels[rank].is_none() {
+            self.check_not_lent(rank)?;
             self.check_root(rank, false)?;
             self.check_nothing_deeper(rank)?;
         }
         Ok(rank)
-    }
-
-    /// Checks that these parts may be taken, given what is held.
-    fn check(&self, parts: &[Part]) -> Result<(), AcquireError> {
-        check_order(&self.hierarchy, &self.owner, parts)?;
-        let Some(first) = parts.first() else { return Ok(()) };
-        let takes_root = first.root.takes();
-        for part in parts {
-            // Without it there may be nothing of its level either.
-            self.check_root(part.rank, takes_root || part.root.is_only())?;
-            self.check_level_free(part)?;
-        }
-        self.check_nothing_deeper(first.rank)
-    }
-
-    fn check_root(&self, rank: usize, takes_root: bool) -> Result<(), AcquireError> {
-        let Some(root) = &self.hierarchy.root else { return Ok(()) };
-        let held = self.levels[0].as_ref().is_some_and(|hold| hold.mode_of(root).is_some());
-        if held || takes_root {
-            return Ok(());
-        }
-        Err(AcquireError::RootNotHeld {
-            owner: self.owner_name(),
-            wanted: Arc::clone(self.hierarchy.sets[rank].name()),
-            root: self.hierarchy.sets[0].full_name(root),
-        })
-    }
-
-    fn check_nothing_deeper(&self, rank: usize) -> Result<(), AcquireError> {
-        let Some((held, mode)) = self.deepest_below(rank) else { return Ok(()) };
-        let wanted = Arc::clone(self.hierarchy.sets[rank].name());
-        Err(AcquireError::OutOfOrder { owner: self.owner_name(), wanted, held, mode })
-    }
-
-    fn check_level_free(&self, part: &Part) -> Result<(), AcquireError> {
-        let Some(hold) = &self.levels[part.rank] else { return Ok(()) };
-        let (lock, mode) = hold.witness();
-        Err(AcquireError::AlreadyHeld {
-            owner: self.owner_name(),
-            lock,
-            wanted: part.request.mode,
-            held: Some(mode),
-        })
-    }
-
-    fn check_root_stays(&self, stays: bool) -> Result<(), HoldError> {
-        match (&self.hierarchy.root, self.deepest_below(0)) {
-            (Some(root), Some((held, mode))) if !stays => Err(HoldError::RootNeeded {
-                owner: self.owner_name(),
-                root: self.hierarchy.sets[0].full_name(root),
-                held,
-                mode,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// A lock held at a deeper level than this.
-    fn deepest_below(&self, rank: usize) -> Option<(LockName, Mode)> {
-        self.levels[rank + 1..].iter().rev().flatten().next().map(SetHold::witness)
     }
 
     /// The root, if this is its level.
@@ -517,9 +489,23 @@ impl Session {
         }
     }
 
-    fn hold(&self, level: &impl Level) -> Option<&SetHold> {
+    /// Where guards keep what they hold for it.
+    fn lent(&self) -> Arc<Lent> {
+        self.lent.clone().unwrap_or_default()
+    }
+
+    /// What is seen in what is held at a level, by the session itself or by a guard.
+    fn look<T>(&self, level: &impl Level, look: impl FnOnce(&SetHold) -> T) -> Option<T> {
         let (rank, _) = self.hierarchy.level(level)?;
-        self.levels[rank].as_ref()
+        self.look_at(rank, look)
+    }
+
+    fn look_at<T>(&self, rank: usize, look: impl FnOnce(&SetHold) -> T) -> Option<T> {
+        match (&self.levels[rank], &self.lent) {
+            (Some(hold), _) => Some(look(hold)),
+            (None, Some(lent)) => lent.at(rank, look),
+            (None, None) => None,
+        }
     }
 
     fn seat(&mut self, rank: usize) -> Seat<'_> {

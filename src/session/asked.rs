@@ -14,16 +14,16 @@ use crate::task::{Refusal, Task};
 
 /// What is asked for, until it is known which locks that are, and at which levels it is asked for then.
 #[derive(Debug)]
-struct Asked<'w> {
+pub(super) struct Asked<'w> {
     wanted: Wanted<'w>,
 }
 
 impl<'w> Asked<'w> {
-    fn new(wanted: Wanted<'w>) -> Self {
+    pub(super) fn new(wanted: Wanted<'w>) -> Self {
         Self { wanted }
     }
 
-    fn prepare(&mut self, session: &Session) -> Result<Option<Task>, AcquireError> {
+    pub(super) fn prepare(&mut self, session: &Session) -> Result<Option<Task>, AcquireError> {
         let prepared = self.wanted.prepared(&session.hierarchy, &session.owner)?;
         session.check(&prepared.parts)?;
         let stages = match prepared {

@@ -35,12 +35,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("set_hold", &["bundle", "core", "error", "hold", "name", "owner", "raw", "request", "set", "task"]),
     ("change", &["core", "error", "hold", "name", "owner", "request", "set", "set_hold", "target", "task"]),
     ("lock_set", &["acquire", "change", "core", "error", "hold", "owner", "request", "set", "set_hold", "target", "task"]),
+    ("lent", &["core", "name", "owner", "set_hold"]),
     ("level", &["core", "request"]),
-    ("plan", &["error", "level", "owner", "request", "set", "task"]),
-    ("session", &["acquire", "change", "core", "error", "hold", "level", "name", "owner", "plan", "request", "set_hold", "target", "task"]),
+    ("plan", &["error", "lent", "level", "owner", "request", "set", "task"]),
+    ("session", &["acquire", "change", "core", "error", "hold", "lent", "level", "name", "owner", "plan", "request", "set_hold", "target", "task"]),
     ("snapshot", &["core", "name", "owner"]),
     ("monitor", &["clock", "core", "hold", "listeners", "lock_set", "name", "owner", "raw", "set", "shared_lock", "snapshot", "waits"]),
-    ("manager", &["error", "level", "monitor", "name", "owner", "plan", "request", "session", "set"]),
+    ("manager", &["error", "lent", "level", "monitor", "name", "owner", "plan", "request", "session", "set"]),
     ("ganeti", &["core", "level", "manager", "request", "set"]),
 ];
 

@@ -4,12 +4,13 @@ use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use tierlock::{
-    Abandoned, Acquire, AcquireError, AcquireLevels, AcquireLock, AcquireOwned, AcquireSet,
-    Acquiring, Ageing, All, Blocker, BuildError, ChangeMembers, DeleteLock, Error, Grant, Guard,
-    HoldError, LevelId, LevelRequest, LevelSeat, LockManager, LockManagerBuilder, LockMonitor,
-    LockName, LockSet, Membership, MembershipError, Mode, Names, Owner, Pending, Plan, Session,
-    SetGuard, SetRequest, SharedLock, UpgradeError, UpgradeLock, UpgradeNames, Visit, Wanted,
-    condition, ganeti, monitor,
+    Abandoned, Acquire, AcquireError, AcquireLevel, AcquireLevels, AcquireLock, AcquireOwned,
+    AcquireSet, Acquiring, Ageing, All, Blocker, BuildError, ChangeMembers, DeleteLock, Error,
+    Grant, Guard, HoldError, LevelGuard, LevelId, LevelRequest, LevelSeat, LockManager,
+    LockManagerBuilder, LockMonitor, LockName, LockSet, ManagerLevel, Membership, MembershipError,
+    Mode, Names, Owner, Pending, Plan, Scoped, Session, SessionLevel, SetGuard, SetRequest,
+    SharedLock, UpgradeError, UpgradeLock, UpgradeNames, Visit, Wanted, annotation, condition,
+    ganeti, monitor,
 };
 
 /// Tells whether a type has a trait: the inherent constant, where there is one, hides the trait's.
@@ -65,6 +66,7 @@ fn everything_moves_between_threads_and_what_is_held_survives_a_panic() {
         SetGuard                                => 'x' 'x' 'x' 'x' 'x',
         Session                                 => 'x' 'x' 'x' 'x' 'x',
         Grant                                   => 'x' 'x' 'x' 'x' 'x',
+        LevelGuard                              => 'x' 'x' 'x' 'x' 'x',
         // what is asked
         Acquire<AcquireLock<'static>>           => 'x' 'x' 'x' 'x' 'x',
         Acquire<DeleteLock<'static>>            => 'x' 'x' 'x' 'x' 'x',
@@ -76,6 +78,7 @@ fn everything_moves_between_threads_and_what_is_held_survives_a_panic() {
         Acquire<AcquireLevels<'static>>         => 'x' 'x' 'x' '-' 'x',
         Acquire<UpgradeNames<LevelSeat<'static>>> => 'x' 'x' 'x' '-' 'x',
         Acquire<AcquireOwned>                   => 'x' 'x' 'x' 'x' 'x',
+        Acquire<AcquireLevel<'static>>          => 'x' 'x' 'x' '-' 'x',
         // what is under way
         Pending<AcquireLock<'static>>           => 'x' 'x' 'x' 'x' 'x',
         Pending<UpgradeLock<'static, 'static>>  => 'x' 'x' 'x' 'x' 'x',
@@ -93,6 +96,9 @@ fn everything_moves_between_threads_and_what_is_held_survives_a_panic() {
         All                                     => 'x' 'x' 'x' 'x' 'x',
         Membership                              => 'x' 'x' 'x' 'x' 'x',
         Ageing                                  => 'x' 'x' 'x' 'x' 'x',
+        SessionLevel<'static>                   => 'x' '-' 'x' '-' '-',
+        ManagerLevel                            => 'x' 'x' 'x' 'x' 'x',
+        Scoped<Acquiring<AcquireOwned>>         => 'x' 'x' 'x' 'x' 'x',
         ganeti::Level                           => 'x' 'x' 'x' 'x' 'x',
         ganeti::Attempts                        => 'x' 'x' 'x' 'x' 'x',
         // what is told
