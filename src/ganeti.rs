@@ -16,15 +16,18 @@ use crate::manager::{LockManager, LockManagerBuilder};
 /// assert_eq!(Level::NodeRes.name(), "node-res");
 /// assert!(Level::Instance.rank() < Level::Node.rank());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, tierlock_macros::Level)]
 pub enum Level {
     /// The whole cluster: its one lock is the [`BGL`].
+    #[level(root = "BGL", fixed)]
     Cluster,
     /// Virtual machines.
     Instance,
     /// The right to choose nodes for an instance: its one lock is the [`NAL`].
+    #[level(fixed)]
     NodeAlloc,
     /// Groups of nodes.
+    #[level(name = "nodegroup")]
     NodeGroup,
     /// Physical machines.
     Node,
@@ -88,24 +91,6 @@ pub const LOCKSET: &str = crate::set::LOCKSET;
 /// Every lock of a level.
 pub use crate::request::ALL;
 
-impl crate::level::Level for Level {
-    fn rank(&self) -> usize {
-        *self as usize
-    }
-
-    fn name(&self) -> &str {
-        match self {
-            Self::Cluster => "cluster",
-            Self::Instance => "instance",
-            Self::NodeAlloc => "node-alloc",
-            Self::NodeGroup => "nodegroup",
-            Self::Node => "node",
-            Self::NodeRes => "node-res",
-            Self::Network => "network",
-        }
-    }
-}
-
 /// Describes a manager of Ganeti's levels: the BGL as root, the NAL, and these names. `node` and `node-res` begin with the
 /// same names and are independent afterwards.
 ///
@@ -129,16 +114,20 @@ where
     N: Into<Arc<str>>,
     W: Into<Arc<str>>,
 {
-    let nodes: Vec<Arc<str>> = nodes.into_iter().map(Into::into).collect();
-    LockManager::builder()
-        .fixed_level(Level::Cluster, [BGL])
-        .root(BGL)
-        .level(Level::Instance, instances)
-        .fixed_level(Level::NodeAlloc, [NAL])
-        .level(Level::NodeGroup, groups)
-        .level(Level::Node, nodes.clone())
-        .level(Level::NodeRes, nodes)
-        .level(Level::Network, networks)
+    let (instances, groups) = (list(instances), list(groups));
+    let (nodes, networks) = (list(nodes), list(networks));
+    LockManager::builder().levels(|level| match level {
+        Level::Cluster => vec![BGL.into()],
+        Level::Instance => instances.clone(),
+        Level::NodeAlloc => vec![NAL.into()],
+        Level::NodeGroup => groups.clone(),
+        Level::Node | Level::NodeRes => nodes.clone(),
+        Level::Network => networks.clone(),
+    })
+}
+
+fn list<N: Into<Arc<str>>>(names: impl IntoIterator<Item = N>) -> Vec<Arc<str>> {
+    names.into_iter().map(Into::into).collect()
 }
 
 /// The most urgent priority; only an attempt at this one blocks.

@@ -42,7 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("snapshot", &["core", "name", "owner"]),
     ("monitor", &["clock", "core", "hold", "listeners", "lock_set", "name", "owner", "raw", "set", "shared_lock", "snapshot", "waits"]),
     ("manager", &["error", "lent", "level", "monitor", "name", "owner", "plan", "request", "session", "set"]),
-    ("ganeti", &["core", "level", "manager", "request", "set"]),
+    ("ganeti", &["core", "manager", "request", "set"]),
 ];
 
 /// What decides has no thread, no clock, no lock and no I/O.
