@@ -170,6 +170,11 @@ pub enum AcquireError {
     #[error("{by} asked for at least {wanted} locks of {in_set}, but only {had} were free", by = Printable(owner), in_set = Printable(set))]
     #[allow(missing_docs, reason = "the variant says it")]
     NotEnough { owner: Arc<str>, set: Arc<str>, wanted: usize, had: usize },
+
+    /// A value that is part of the name was empty: with it, all for whom it is empty would share one lock.
+    #[error("{by} asked for {lock}, but {placeholder} in its name is empty", by = Printable(owner))]
+    #[allow(missing_docs, reason = "the variant says it")]
+    EmptyValue { owner: Arc<str>, lock: LockName, placeholder: &'static str },
 }
 
 impl AcquireError {

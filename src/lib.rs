@@ -5,6 +5,7 @@
 extern crate self as tierlock;
 
 mod acquire;
+pub mod annotation;
 mod bundle;
 mod chain;
 mod change;

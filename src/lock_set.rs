@@ -121,7 +121,7 @@ impl LockSet {
     /// # Ok::<(), tierlock::AcquireError>(())
     /// ```
     pub fn acquire(&self, owner: &Owner, request: SetRequest) -> Acquire<AcquireSet> {
-        Acquire::new(AcquireSet { guard: SetGuard::empty(&self.0, owner), request })
+        Acquire::new(AcquireSet::new(self, owner, request))
     }
 
     /// Asks to add free locks: all of these names or none. Waits for whoever holds all of the set.
@@ -215,6 +215,12 @@ impl fmt::Debug for LockSet {
 pub struct AcquireSet {
     guard: SetGuard,
     request: SetRequest,
+}
+
+impl AcquireSet {
+    pub(crate) fn new(set: &LockSet, owner: &Owner, request: SetRequest) -> Self {
+        Self { guard: SetGuard::empty(&set.0, owner), request }
+    }
 }
 
 impl Target for AcquireSet {

@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("level", &["core", "request"]),
     ("plan", &["error", "lent", "level", "owner", "request", "set", "task"]),
     ("session", &["acquire", "change", "core", "error", "hold", "lent", "level", "name", "owner", "plan", "request", "set_hold", "target", "task"]),
+    ("annotation", &["acquire", "core", "current", "error", "lock_set", "name", "owner", "request", "session", "shared_lock", "target", "task"]),
     ("snapshot", &["core", "name", "owner"]),
     ("monitor", &["clock", "core", "hold", "listeners", "lock_set", "name", "owner", "raw", "set", "shared_lock", "snapshot", "waits"]),
     ("manager", &["error", "lent", "level", "monitor", "name", "owner", "plan", "request", "session", "set"]),

@@ -98,6 +98,7 @@ fn everything_moves_between_threads_and_what_is_held_survives_a_panic() {
         Ageing                                  => 'x' 'x' 'x' 'x' 'x',
         SessionLevel<'static>                   => 'x' '-' 'x' '-' '-',
         ManagerLevel                            => 'x' 'x' 'x' 'x' 'x',
+        annotation::Name                        => 'x' 'x' 'x' 'x' 'x',
         Scoped<Acquiring<AcquireOwned>>         => 'x' 'x' 'x' 'x' 'x',
         ganeti::Level                           => 'x' 'x' 'x' 'x' 'x',
         ganeti::Attempts                        => 'x' 'x' 'x' 'x' 'x',
