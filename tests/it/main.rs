@@ -1,5 +1,6 @@
 //! Tests of the library from outside, in one binary.
 
+mod annotations;
 mod condition;
 mod lock_set;
 mod misuse;

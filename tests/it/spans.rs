@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tierlock::{Owner, SharedLock};
+use tierlock::{Error, LockSet, Owner, SharedLock, exclusive, ssynchronized};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -66,4 +66,17 @@ fn a_request_that_waits_makes_one_span_that_says_who_waits_for_what() {
         assert!(request.timeout(Duration::from_millis(2)).wait().unwrap_err().is_timeout());
     });
     assert_eq!(spans, [r#"wait owner="b" lock=config mode=exclusive priority=-5"#]);
+}
+
+#[test]
+fn an_annotated_function_is_traced_by_the_name_of_its_lock_and_not_by_the_template() {
+    #[ssynchronized("share-{id}", in = locks, shared, timeout = "2ms")]
+    fn grow(locks: &LockSet, id: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    let (locks, holder, owner) = (LockSet::on_demand("shares"), Owner::new("a"), Owner::new("b"));
+    let _guard = locks.acquire(&holder, exclusive("share-7")).now().unwrap();
+    let spans = spans_of(|| assert!(owner.sync_scope(|| grow(&locks, 7)).is_err()));
+    assert_eq!(spans, [r#"wait owner="b" lock=shares/share-7 mode=shared priority=0"#]);
 }
