@@ -3,15 +3,20 @@
 //! Only what decides about names of locks is kept. Migrations and the like leave it as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tierlock::ganeti::Level;
+use tierlock::{SharedLock, ssynchronized};
 
 use crate::args::Args;
 use crate::input::{Entry, InputError, Source};
 use crate::names::{Name, NameTable};
 use crate::opcodes::Effect;
+
+/// Ganeti's `_config_lock`: whoever changes the configuration is alone with it, whatever else it holds.
+static CONFIG: LazyLock<SharedLock> = LazyLock::new(|| SharedLock::new("config"));
 
 /// What exists. A job changes it only while it holds the locks concerned.
 #[derive(Debug, Default)]
@@ -69,6 +74,7 @@ impl Cluster {
     }
 
     /// Why `effect` must not be, if so: what has something in it stays.
+    #[ssynchronized(CONFIG, shared, on_error = panic)]
     pub(crate) fn objection(&self, effect: Effect, args: &Args) -> Option<&'static str> {
         let node = |name| self.nodes.get(name);
         let in_use = |node: &Node| !node.primaries.is_empty() || !node.secondaries.is_empty();
@@ -87,6 +93,7 @@ impl Cluster {
     /// Does what a job does to the configuration; a new instance gets the nodes `chosen`, primary first.
     ///
     /// What is not there is not removed: a job that names it never comes so far.
+    #[ssynchronized(CONFIG, on_error = panic)]
     pub(crate) fn apply(&mut self, effect: Effect, args: &Args, chosen: &[Name]) {
         let new = args.new.first().copied();
         match effect {
