@@ -4,8 +4,8 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{
-    AttrStyle, Attribute, Error, Expr, ItemFn, Meta, Result, ReturnType, Signature, Type,
-    TypeParamBound,
+    AttrStyle, Attribute, Block, Error, Expr, ItemFn, Meta, Result, ReturnType, Signature, Stmt,
+    StmtMacro, Type, TypeParamBound,
 };
 
 use crate::args::{Args, OnError, WHICH, What};
@@ -127,6 +127,7 @@ fn body(function: &ItemFn, annotations: &[Args]) -> Result<TokenStream> {
     let scope = Scope::of(sig);
     let guards = annotations.iter().map(|args| guard(args, sig, &scope));
     let guards = guards.collect::<Result<Vec<_>>>()?;
+    let block = without_braces(block);
     let is_task = sig.asyncness.is_some() && annotations.iter().any(|args| args.owner.is_none());
     // The braces are this crate's, so that its edition says when temporaries of the body's end are dropped: before the guard.
     if !is_task {
@@ -138,6 +139,18 @@ fn body(function: &ItemFn, annotations: &[Args]) -> Result<TokenStream> {
         #checks
         ::tierlock::annotation::task(#name, async move { #(#guards)* #block }).await
     }})
+}
+
+/// A block with braces of the user's, which are there for what is bound in it: around a sole expression they would be found
+/// unnecessary.
+fn without_braces(block: &Block) -> TokenStream {
+    match &block.stmts[..] {
+        [Stmt::Expr(value, None)] => value.to_token_stream(),
+        [Stmt::Macro(StmtMacro { mac, attrs, semi_token: None })] if attrs.is_empty() => {
+            mac.to_token_stream()
+        }
+        _ => block.to_token_stream(),
+    }
 }
 
 fn guard(args: &Args, signature: &Signature, scope: &Scope) -> Result<TokenStream> {

@@ -119,7 +119,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// # Who asks
 /// `Owner::current()`: the owner set by `scope` or `sync_scope`, else, in an async function, one of the call's own, and the thread's
 /// own otherwise. An async function that is called inside of an annotated one has that one's owner, so a lock that is held already
-/// is noticed: recursion is `AlreadyHeld`, never a wait for oneself. Tasks that are spawned are owners of their own.
+/// is noticed: recursion is `AlreadyHeld`, never a wait for oneself. That is so of what is joined inside, too. Tasks that are spawned
+/// are owners of their own, and so is what is blocked on in a function that is not async: `owner.scope(..)` gives it one.
 /// A session is its own owner, so `owner` does not go with `job.at(..)`.
 ///
 /// # When it is not acquired
@@ -176,9 +177,7 @@ use syn::{DeriveInput, parse_macro_input};
 ///         ::core::result::Result::Ok(held) => held,
 ///         ::core::result::Result::Err(error) => return ::tierlock::annotation::failed(error),
 ///     };
-///     {
-///         Ok(self.entries.len())
-///     }
+///     Ok(self.entries.len())
 /// }
 /// # }
 /// ```

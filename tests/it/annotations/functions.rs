@@ -187,6 +187,27 @@ mod described {
     pub(super) fn nothing(lock: &SharedLock) {
         drop(lock.clone());
     }
+
+    #[rustfmt::skip]
+    #[ssynchronized(lock)]
+    pub(super) fn on_one_line(lock: &SharedLock) -> Result<u32, Error> { Ok(17) }
+
+    #[rustfmt::skip]
+    #[ssynchronized(lock)]
+    pub(super) async fn a_macro(lock: &SharedLock) -> Result<Vec<u32>, Error> { later!() }
+
+    macro_rules! later {
+        () => {
+            Ok(vec![17])
+        };
+    }
+    use later;
+
+    #[ssynchronized(lock)]
+    pub(super) fn with_items(lock: &SharedLock) -> Result<u32, Error> {
+        const NUMBER: u32 = 17;
+        Ok(NUMBER)
+    }
 }
 
 #[test]
@@ -194,6 +215,8 @@ fn what_is_written_on_a_function_stays() {
     let lock = SharedLock::new("config");
     assert_eq!(described::annotated(&lock, 7).unwrap(), 7);
     described::nothing(&lock);
+    assert_eq!(described::on_one_line(&lock).unwrap(), described::with_items(&lock).unwrap());
+    assert_eq!(pollster::block_on(described::a_macro(&lock)).unwrap(), [17]);
     let locks = tierlock::LockSet::on_demand("values");
     assert_eq!(pollster::block_on(described::twice_later(&lock, &locks, 3)).unwrap(), 3);
 }

@@ -118,8 +118,12 @@ mod sessions {
             }
         }
 
+        fn sent<T: Send>(value: T) -> T {
+            value
+        }
+
         let mut job = Job { job: cluster().session("job-17") };
-        assert_eq!(pollster::block_on(job.migrate("n1")).unwrap(), Some(Mode::Exclusive));
+        assert_eq!(pollster::block_on(sent(job.migrate("n1"))).unwrap(), Some(Mode::Exclusive));
         assert_eq!(job.job.holds(Node, "n1"), None);
     }
 }
