@@ -114,7 +114,7 @@ fn check_first_of_its_name(function: &ItemFn) -> Result<()> {
     if function.block.to_token_stream().to_string().contains("__tierlock_held") {
         return Err(Error::new(
             Span::call_site(),
-            "the order of two annotations is known only if both are called `ssynchronized` and none is in a `cfg_attr`",
+            "the order of two annotations is known only if both are called `ssynchronized`",
         ));
     }
     Ok(())

@@ -19,6 +19,8 @@ use crate::task::{Refusal, Task};
 
 /// A level of a session, to be named in `in = ..` of an [annotation](crate::ssynchronized): see [`Session::at`].
 ///
+/// It is good for one request, which takes the session's borrow along; to ask it again is a mistake, and panics.
+///
 /// # Examples
 /// ```
 /// use tierlock::{Error, Session, ganeti::Level::*, ssynchronized};
@@ -42,6 +44,7 @@ impl<'s> SessionLevel<'s> {
 
     /// # Panics
     /// If it was asked before.
+    #[track_caller]
     pub(crate) fn take(&self) -> &'s mut Session {
         self.session.take().expect("a level is asked once")
     }

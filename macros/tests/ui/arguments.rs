@@ -62,4 +62,19 @@ fn a_place_without_a_name(lock: &SharedLock, locks: &LockSet) -> Result<(), Erro
     Ok(())
 }
 
+#[ssynchronized(lock, now = true)]
+fn a_try_has_a_value(lock: &SharedLock) -> Result<(), Error> {
+    Ok(())
+}
+
+#[ssynchronized(lock, timeout = "2s", timeout = "3s")]
+fn a_limit_is_said_twice(lock: &SharedLock) -> Result<(), Error> {
+    Ok(())
+}
+
+#[ssynchronized(lock shared)]
+fn a_comma_is_missing(lock: &SharedLock) -> Result<(), Error> {
+    Ok(())
+}
+
 fn main() {}

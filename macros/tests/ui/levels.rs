@@ -81,4 +81,16 @@ enum RootOnDemand {
     Cluster,
 }
 
+#[derive(Level)]
+enum NameIsNoText {
+    #[level(name = 3)]
+    Cluster,
+}
+
+#[derive(Level)]
+enum OptionIsAPath {
+    #[level(root::of = "BGL")]
+    Cluster,
+}
+
 fn main() {}

@@ -71,4 +71,19 @@ fn no_name(locks: &LockSet) -> Result<(), Error> {
     Ok(())
 }
 
+#[ssynchronized("{share.}", in = locks)]
+fn half_an_expression(locks: &LockSet, share: &Share) -> Result<(), Error> {
+    Ok(())
+}
+
+#[ssynchronized("{Share::ID}", in = locks)]
+fn a_constant(locks: &LockSet, share: &Share) -> Result<(), Error> {
+    Ok(())
+}
+
+#[ssynchronized("{ids[1 + 1]}", in = locks)]
+fn an_index_that_is_computed(locks: &LockSet, ids: &[u32]) -> Result<(), Error> {
+    Ok(())
+}
+
 fn main() {}
