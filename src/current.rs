@@ -48,7 +48,7 @@ impl Owner {
     /// assert_eq!(name, "job-17");
     /// ```
     pub fn scope<F: Future>(&self, future: F) -> Scoped<F> {
-        Scoped { owner: Some(self.clone()), name: "", future }
+        Scoped { owner: Some(self.clone()), name: "", future: Some(future) }
     }
 
     /// Is the [`current`](Self::current) owner of what `work` does on this thread.
@@ -69,7 +69,7 @@ impl Owner {
 /// Runs `future` as the owner that is set, or as one of its own called `name`, so that tasks on one thread are not taken for
 /// one owner.
 pub fn task<F: Future>(name: &'static str, future: F) -> Scoped<F> {
-    Scoped { owner: None, name, future }
+    Scoped { owner: None, name, future: Some(future) }
 }
 
 /// `None` also while the thread ends, when what was set is gone.
@@ -117,8 +117,18 @@ pin_project! {
         // None before the first poll of a task that makes do with whoever is set.
         owner: Option<Owner>,
         name: &'static str,
+        // Gone when it is dropped.
         #[pin]
-        future: F,
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Scoped<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            // What goes with a future that is given up may ask for locks, and is still its owner's.
+            let _entered = this.owner.take().map(Entered::new);
+            this.future.set(None);
+        }
     }
 }
 
@@ -130,7 +140,8 @@ impl<F: Future> Future for Scoped<F> {
         let name = *this.name;
         let owner = this.owner.get_or_insert_with(|| set().unwrap_or_else(|| Owner::new(name)));
         let _entered = Entered::new(owner.clone());
-        this.future.poll(context)
+        let future = this.future.as_pin_mut();
+        future.expect("there until it is dropped").poll(context)
     }
 }
 

@@ -181,6 +181,31 @@ fn dropping_the_future_releases_what_it_held_and_withdraws_what_it_asked() {
 }
 
 #[test]
+fn what_goes_with_a_dropped_future_is_still_its_owners() {
+    struct Late<'a>(&'a SharedLock, &'a Cell<bool>);
+
+    impl Drop for Late<'_> {
+        fn drop(&mut self) {
+            let told = matches!(refusal(tried(self.0)), AcquireError::AlreadyHeld { .. });
+            self.1.set(told);
+        }
+    }
+
+    let (lock, told) = (SharedLock::new("config"), Cell::new(false));
+    {
+        let late = Late(&lock, &told);
+        let stays = async move {
+            let _late = late;
+            std::future::pending::<()>().await;
+        };
+        let mut holds = pin!(held_while(&lock, stays));
+        assert!(holds.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    assert!(told.get());
+    assert_eq!(lock.mode(), None);
+}
+
+#[test]
 fn a_future_that_was_never_polled_asked_for_nothing() {
     let lock = SharedLock::new("config");
     drop(held_while(&lock, async {}));
