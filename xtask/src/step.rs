@@ -9,16 +9,23 @@ use std::time::{Duration, Instant};
 /// A call of cargo that has to succeed.
 pub(crate) struct Step {
     name: &'static str,
-    /// Words without blanks in them.
-    arguments: &'static str,
+    arguments: Vec<String>,
     variables: Vec<(&'static str, &'static str)>,
     /// A folder of its own for what is built.
     folder: Option<&'static str>,
 }
 
 impl Step {
-    pub(crate) fn new(name: &'static str, arguments: &'static str) -> Self {
+    /// The arguments are words without blanks in them.
+    pub(crate) fn new(name: &'static str, arguments: &str) -> Self {
+        let arguments = arguments.split_whitespace().map(str::to_owned).collect();
         Self { name, arguments, variables: Vec::new(), folder: None }
+    }
+
+    /// Adds arguments as they are.
+    pub(crate) fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
     }
 
     pub(crate) fn env(mut self, name: &'static str, value: &'static str) -> Self {
@@ -35,7 +42,7 @@ impl Step {
     pub(crate) fn run(&self) -> Result<(), String> {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(root()).stdin(Stdio::null());
-        cargo.args(self.arguments.split_whitespace()).envs(self.variables.iter().copied());
+        cargo.args(&self.arguments).envs(self.variables.iter().copied());
         if let Some(folder) = self.folder {
             cargo.env("CARGO_TARGET_DIR", target().join(folder));
         }
@@ -56,7 +63,7 @@ impl fmt::Display for Step {
         for (name, value) in &self.variables {
             write!(f, "{name}={value:?} ")?;
         }
-        write!(f, "cargo {}", self.arguments.replace('*', "'*'"))
+        write!(f, "cargo {}", self.arguments.join(" "))
     }
 }
 
