@@ -1,10 +1,13 @@
 //! The chores of the project, each one command: what CI runs is what you run.
 
+mod instructions;
 mod step;
+mod valgrind;
 
 use std::env;
 use std::process::ExitCode;
 
+use crate::instructions::Purpose;
 use crate::step::{Step, run};
 
 const HELP: &str = "\
@@ -16,13 +19,17 @@ Chores:
   test          Every test: units, behaviour, documentation, examples, and the models of what threads may do to
                 each other. Needs nothing but Rust and a C compiler; no test needs a server.
   ci            What a change has to pass: format, lints, documentation, `test`, the builds with other features,
-                and one short run of each example and benchmark.
+                one short run of each example and benchmark, and `instructions`.
   bench         Compares tierlock with what one would use instead, and prints a table of 12 rows.
       [ROW...]                 These rows only. Without, the table and the machine are written to
                                docs/performance.md.
       --check                  Fails where a target of the table is missed.
       --quick                  A smoke test of less than a minute, which `--check` judges loosely.
       --jobs, --cluster FILE   What row 11 plays, in place of what is shipped.
+  instructions  Counts the instructions of operations under valgrind, and fails where they are not within 3 % of
+                bench/instructions.txt. Where valgrind is missing it is installed, if that can be done by apt-get
+                as root; otherwise nothing is counted, which is a failure in CI.
+      --bless                  Writes them to that file instead.
 
 Options:
   -h, --help    Print this.
@@ -39,6 +46,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["bench", ref options @ ..] => run(&bench(options)),
+        ["instructions"] => instructions::run(Purpose::Compare),
+        ["instructions", "--bless"] => instructions::run(Purpose::Bless),
         _ => {
             eprint!("cargo xtask {}: no such chore\n\n{HELP}", arguments.join(" "));
             ExitCode::from(2)
@@ -70,6 +79,7 @@ fn ci() -> Vec<Step> {
         Step::new("build, default features", "build --package tierlock"),
         Step::new("build, no features", "build --package tierlock --no-default-features"),
         Step::new("tests of the benchmarks", "test --package tierlock-bench"),
+        Step::new("instructions", "xtask instructions"),
     ];
     let examples = [
         "run --release --package tierlock --example orchestrator",
