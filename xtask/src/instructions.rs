@@ -127,7 +127,7 @@ fn conclude(counts: &Counts, purpose: Purpose) -> Result<String, String> {
 /// The table of both, and what is not as it was.
 fn compare(before: &Counts, now: &Counts) -> (String, Vec<String>) {
     let (mut table, mut broken) =
-        (format!("{:<24}{:>12}{:>12}\n", "operation", "baseline", "now"), Vec::new());
+        (format!("{:<28}{:>12}{:>12}\n", "operation", "baseline", "now"), Vec::new());
     for (name, &count) in now {
         let Some(&old) = before.get(name) else {
             broken.push(format!("{name} is not in the baseline"));
@@ -135,7 +135,7 @@ fn compare(before: &Counts, now: &Counts) -> (String, Vec<String>) {
         };
         // None where there were none is no change.
         let change = if count == old { 0.0 } else { count / old - 1.0 };
-        writeln!(table, "{name:<24}{old:>12.1}{count:>12.1}{:>+9.2} %", change * 100.0)
+        writeln!(table, "{name:<28}{old:>12.1}{count:>12.1}{:>+9.2} %", change * 100.0)
             .expect("a string takes all");
         if change.abs() > TOLERANCE {
             broken.push(format!(

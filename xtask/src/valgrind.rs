@@ -22,7 +22,7 @@ pub(crate) fn find_or_install() -> Result<(), String> {
     if installed && succeeds("valgrind", &["--version"]) {
         Ok(())
     } else {
-        Err(format!("{REMEDY}; apt-get failed"))
+        Err(format!("{REMEDY}; apt-get was tried"))
     }
 }
 
