@@ -12,6 +12,7 @@ mod programs;
 mod report;
 mod rows;
 mod table;
+mod threads;
 
 use std::env;
 use std::process::ExitCode;

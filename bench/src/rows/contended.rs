@@ -80,7 +80,7 @@ fn contenders(arena: Arena, locks: &Locks) -> Vec<Contender<'_>> {
 /// Owners differ from thread to thread, so it needs more than a lock.
 fn tierlock(arena: Arena) -> Contender<'static> {
     let shared = Arc::new((SharedLock::new("config"), Section::default()));
-    Contender::threads("tierlock", arena.threads, move |thread| {
+    Contender::crowd("tierlock", arena.threads, move |thread| {
         let (both, owner, mut dice) =
             (Arc::clone(&shared), Owner::new("job"), Dice::seeded(thread));
         move |_| {
@@ -121,7 +121,7 @@ impl Arena {
         name: &str,
         enter: impl Fn(bool, u32) + Copy + Sync + 'l,
     ) -> Contender<'l> {
-        Contender::threads(name, self.threads, move |thread| {
+        Contender::crowd(name, self.threads, move |thread| {
             let mut dice = Dice::seeded(thread);
             move |_| enter(self.is_shared(&mut dice), self.spins)
         })

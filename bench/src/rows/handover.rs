@@ -33,16 +33,15 @@ pub(super) fn measure(effort: Effort, _: &Inputs) -> Vec<Case> {
     vec![
         Case::race(8, "hand-over between threads, one core", effort, threads(Cores::One))
             .target(CONDVAR, Target::Ratio(1.1)),
-        Case::race(8, "hand-over between threads, any core", effort, threads(Cores::Any))
-            .target(CONDVAR, Target::Ratio(1.1)),
+        Case::race(8, "hand-over between threads, any core", effort, threads(Cores::Any)),
         Case::race(8, "hand-over between tasks of one thread", effort, tasks())
             .target(CONDVAR, Target::Ratio(1.1)),
         Case::new(8, "wake-ups of who waits for 100 held by others", set),
     ]
 }
 
-/// Where threads run: on one core each hand-over is a switch between threads and nothing else, on several it can be anything
-/// from a cache line that moves to a core that has to be woken.
+/// Where threads run: on one core each hand-over is a switch between threads and nothing else, which can be compared; on
+/// several it is anything from a cache line that moves to a core that has to be woken.
 #[derive(Clone, Copy)]
 enum Cores {
     One,

@@ -1,5 +1,7 @@
 //! Row 12: a look at every lock of a large set, and what it costs those who take locks meanwhile.
 
+use std::cell::Cell;
+use std::fs;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +13,7 @@ use super::Inputs;
 use crate::effort::Effort;
 use crate::harness::Contender;
 use crate::names::{Dice, Ring, names};
-use crate::table::{Case, Target};
+use crate::table::{Case, Line, Target, Unit};
 
 const HELD: usize = 1_000;
 
@@ -31,15 +33,18 @@ pub(super) fn measure(effort: Effort, _: &Inputs) -> Vec<Case> {
     let rounds = effort.pick(31, 3);
     let snapshots = Case::race(12, title, Effort { rounds, ..effort }, vec![snapshot])
         .target("tierlock", Target::AtMost(20e6));
-    let meanwhile = Effort { rounds: effort.pick(41, 3), ..effort.longer(50) };
+    let meanwhile = Effort { rounds: effort.pick(41, 3), ..effort.longer(25) };
     let (look, sort) = (|| drop(watched.monitor.snapshot()), || sort(count));
+    let (waits, none, others) = Default::default();
     let taking = vec![
-        watched.taking("tierlock, snapshots meanwhile", Some(&look)),
-        watched.taking("tierlock, nothing meanwhile", None),
-        watched.taking("tierlock, other names sorted meanwhile", Some(&sort)),
+        watched.taking("tierlock, snapshots meanwhile", Some(&look), &waits),
+        watched.taking("tierlock, nothing meanwhile", None, &none),
+        watched.taking("tierlock, other names sorted meanwhile", Some(&sort), &others),
     ];
-    let taking = Case::race(12, "taking one of them by name", meanwhile, taking)
+    let mut taking = Case::race(12, "taking one of them by name", meanwhile, taking)
         .target("tierlock, nothing meanwhile", Target::Ratio(1.1));
+    let waited = Line::new("waits for a snapshot in all that time", waits.get(), Unit::Count);
+    taking.lines.push(waited.target(Target::Exactly(0.0)));
     vec![snapshots, taking]
 }
 
@@ -63,10 +68,16 @@ impl Watched {
         Self { monitor, set, free, _held: held }
     }
 
-    /// Takes free names on this thread while another one does something over and over.
-    fn taking<'a>(&'a self, name: &str, meanwhile: Option<&'a (dyn Fn() + Sync)>) -> Contender<'a> {
+    /// Takes free names on this thread while another one does something over and over. How long that takes is this thread's own
+    /// time, which stands still when it waits; so that is counted besides.
+    fn taking<'a>(
+        &'a self,
+        name: &str,
+        meanwhile: Option<&'a (dyn Fn() + Sync)>,
+        waits: &'a Cell<f64>,
+    ) -> Contender<'a> {
         let (owner, mut names) = (Owner::new("taker"), Ring::new(self.free.clone()));
-        let mut take = Contender::delayed(name, move |closely| {
+        let mut take = Contender::new(name, move |closely| {
             let name = names.next();
             let guard = self.set.acquire(&owner, exclusive(Arc::clone(name))).now().unwrap();
             if closely {
@@ -84,12 +95,21 @@ impl Watched {
                         }
                     });
                 }
+                let before = waits_of_this_thread();
                 let taken = take.run(batch);
+                waits.update(|waits| waits + waits_of_this_thread() - before);
                 over.store(true, Ordering::Relaxed);
                 taken
             })
         })
     }
+}
+
+/// How often this thread gave up its core because it had to wait, by what the system says.
+fn waits_of_this_thread() -> f64 {
+    let status = fs::read_to_string("/proc/thread-self/status").expect("Linux tells");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok()).expect("as it does")
 }
 
 /// As much memory as a snapshot touches, and no lock.
