@@ -35,10 +35,10 @@ fn text(table: &str, kept: &str) -> String {
         "# Performance\n\n\
          Written by `cargo xtask bench`, but for the part kept by hand below the table.\n\n\
          {}\n\
-         Contenders run in turn, a batch each, round after round. *Median* is of the time of one operation over the rounds; \
-         *tierlock takes* so many times what the contender takes: the median of the ratios within each round, and in brackets \
-         its quartiles. Believe the ratio: times depend on what else the machine does. An operation takes and gives back. Each \
-         contender asserts that it held what it says.\n\n\
+         Contenders run in turn, a batch each, round after round. *Median* is of the time of one operation, which takes and gives\n\
+         back, over the rounds. *tierlock takes* so many times what the contender takes: the median of the ratios within each round,\n\
+         and in brackets its quartiles. Believe the ratio: times depend on what else the machine does. Each contender asserts that\n\
+         it held what it says.\n\n\
          {table}\n\
          {BEGIN}{kept}{END}\n",
         machine()
@@ -52,7 +52,8 @@ fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!(
         "- Machine: {}, {cores} cores, {memory} GB of memory, Linux {}\n\
-         - Built by {} with the release profile, against {}\n\
+         - Built by {} with the release profile\n\
+         - Against {}\n\
          - Measured on {} at commit {}\n",
         field("/proc/cpuinfo", "model name"),
         kernel.trim(),
@@ -73,12 +74,14 @@ fn field(path: &str, name: &str) -> String {
 
 /// The contenders and their versions.
 fn crates() -> String {
+    const TOOLS: [&str; 2] = ["rustix", "stats_alloc"];
     let arguments = ["tree", "--package", "tierlock-bench", "--depth", "1", "--prefix", "none"];
     let tree = said("cargo", &arguments);
     let line = |line: &str| {
         let (name, rest) = line.split_once(' ')?;
         let version = rest.split_whitespace().next()?.trim_start_matches('v');
-        (!name.starts_with("tierlock")).then(|| format!("{name} {version}"))
+        (!name.starts_with("tierlock") && !TOOLS.contains(&name))
+            .then(|| format!("{name} {version}"))
     };
     tree.lines().filter_map(line).collect::<Vec<_>>().join(", ")
 }
