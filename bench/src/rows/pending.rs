@@ -10,7 +10,7 @@ use std::time::Duration;
 use tierlock::{AcquireLock, Guard, Owner, Pending, SharedLock};
 
 use super::Inputs;
-use crate::clock::{nanoseconds, now};
+use crate::clock::{nanoseconds, own_time};
 use crate::effort::Effort;
 use crate::harness::Contender;
 use crate::names::Dice;
@@ -91,9 +91,9 @@ impl Crowd {
 
     fn enqueue(&mut self) -> Duration {
         let size = self.waiting.len();
-        let begun = now();
+        let begun = own_time();
         (0..TIMED).for_each(|_| self.join());
-        let took = begun.elapsed();
+        let took = own_time() - begun;
         for newcomer in self.waiting.drain(size..) {
             assert!(!newcomer.request.is_decided());
             self.idle.push(newcomer.owner);
@@ -107,11 +107,11 @@ impl Crowd {
         let leaving: Vec<_> = (0..TIMED).map(leave).collect();
         let (owners, requests): (Vec<_>, Vec<_>) =
             leaving.into_iter().map(|waiting| (waiting.owner, waiting.request)).unzip();
-        let begun = now();
+        let begun = own_time();
         for request in requests {
             assert!(request.cancel().is_none());
         }
-        let took = begun.elapsed();
+        let took = own_time() - begun;
         self.idle.extend(owners);
         (0..TIMED).for_each(|_| self.join());
         took
@@ -120,11 +120,11 @@ impl Crowd {
     fn reprioritise(&mut self) -> Duration {
         let some = |_| (self.dice.below(self.waiting.len()), self.dice.below(40) as i32 - 20);
         let some: Vec<(usize, i32)> = (0..TIMED).map(some).collect();
-        let begun = now();
+        let begun = own_time();
         for (at, priority) in some {
             self.waiting[at].request.set_priority(priority);
         }
-        begun.elapsed()
+        own_time() - begun
     }
 
     /// One after the other gets the lock and gives it to the next.
@@ -133,13 +133,13 @@ impl Crowd {
         let next = self.waiting.split_off(self.waiting.len() - TIMED);
         let (owners, requests): (Vec<_>, Vec<_>) =
             next.into_iter().rev().map(|waiting| (waiting.owner, waiting.request)).unzip();
-        let begun = now();
+        let begun = own_time();
         for request in requests {
             drop(self.held.take());
             // Not its turn, it would wait for ever.
             self.held = Some(request.wait().unwrap());
         }
-        let took = begun.elapsed();
+        let took = own_time() - begun;
         // The last one holds the lock now, and who held it before may ask again.
         self.idle.extend(owners);
         let last = self.idle.pop().expect("some were granted");
