@@ -166,13 +166,13 @@ fn parse(text: &str) -> Result<Counts, String> {
     lines.map(|line| pair(line).ok_or(format!("no name and count: {line:?}"))).collect()
 }
 
-/// What a count depends on besides the source.
+/// What a count depends on besides the source; the C library has the allocator and what copies memory.
 fn tools() -> String {
     let version = |program: &str| match output(Command::new(program).arg("--version")) {
-        Ok(version) => version.trim().to_owned(),
+        Ok(text) => text.lines().next().unwrap_or_default().to_owned(),
         Err(_) => format!("an unknown {program}"),
     };
-    format!("{}, {}, {}", version("rustc"), version("valgrind"), env::consts::ARCH)
+    ["rustc", "valgrind", "ldd"].map(version).join(", ") + ", " + env::consts::ARCH
 }
 
 fn baseline() -> PathBuf {
