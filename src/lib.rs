@@ -60,7 +60,7 @@ pub use crate::name::LockName;
 pub use crate::owner::Owner;
 pub use crate::pending::Pending;
 pub use crate::plan::{Plan, Wanted};
-pub use crate::request::{ALL, All, Membership, Names, SetRequest, exclusive, shared};
+pub use crate::request::{ALL, All, Membership, Names, SetRequest, ToName, exclusive, shared};
 pub use crate::session::{
     AcquireLevel, AcquireLevels, AcquireOwned, Grant, LevelGuard, LevelSeat, ManagerLevel, Session,
     SessionLevel, SessionRefused,

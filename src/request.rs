@@ -147,9 +147,25 @@ impl<N: ToName> From<&Vec<N>> for Names {
     }
 }
 
-/// What a name can be made of without giving it away. Not to be implemented elsewhere.
+/// What names are made of where they are not given away: as `&names` of a list of strings of any kind.
+///
+/// # Examples
+/// ```
+/// use tierlock::{Names, ToName};
+///
+/// fn sorted<N: ToName>(names: &[N]) -> Names {
+///     names.into()
+/// }
+/// # let _ = sorted(&["a", "b"]);
+/// ```
 pub trait ToName {
-    /// The name, shared if it is already.
+    /// The name; not copied if it is shared already.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::ToName;
+    /// assert_eq!(&*"n1".to_owned().to_name(), "n1");
+    /// ```
     fn to_name(&self) -> Arc<str>;
 }
 

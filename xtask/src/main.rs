@@ -58,7 +58,10 @@ fn main() -> ExitCode {
 fn test() -> Vec<Step> {
     vec![
         // Not of the whole workspace, or others' locks would be built as well.
-        Step::new("tests", "test --package tierlock --package xtask --all-features"),
+        Step::new(
+            "tests",
+            "test --package tierlock --package tierlock-macros --package xtask --all-features",
+        ),
         // Optimised, since a model runs each history of its threads, and apart, since the flags reach every crate.
         Step::new("models", "test --package tierlock --test models --release")
             .within("loom")

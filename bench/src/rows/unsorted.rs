@@ -8,7 +8,7 @@ use happylock::ThreadKey;
 use happylock::collection::RefLockCollection;
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
-use tierlock::{LockSet, Membership, Mode, Owner, exclusive};
+use tierlock::{LockSet, Membership, Mode, Owner, ToName, exclusive};
 
 use super::{HELD, Inputs};
 use crate::effort::Effort;
@@ -46,7 +46,7 @@ fn contenders(count: usize) -> Vec<Contender<'static>> {
 
 fn tierlock<N>(name: &str, all: &[Arc<str>], asked: Vec<Vec<N>>) -> Contender<'static>
 where
-    N: Clone + Into<Arc<str>> + AsRef<str> + 'static,
+    N: ToName + AsRef<str> + 'static,
 {
     let set = LockSet::new("node", Membership::Listed, all.to_vec()).unwrap();
     let (owner, mut asked) = (Owner::new("job"), Ring::new(asked));
