@@ -414,6 +414,12 @@ impl<'a> Guard<'a> {
     }
 }
 
+/// Marks a lock as abandoned, by a panic in the middle of what its exclusive holder did.
+#[cold]
+fn abandon(lock: &SharedLock, owner: &Owner) {
+    lock.0.abandon(owner.name_arc());
+}
+
 /// The slot of a guard that holds nothing: its lock was deleted, another guard has it, or an upgrade has it and was forgotten.
 const GONE: Slot = Slot::MAX;
 
@@ -425,7 +431,7 @@ impl Drop for Guard<'_> {
         }
         let (lock, owner) = (self.party.lock(), self.party.owner());
         if self.mode == Mode::Exclusive && !self.unwinding && std::thread::panicking() {
-            lock.0.abandon(owner.name_arc());
+            abandon(lock, owner);
         }
         owner.clear(self.slot);
         release(&lock.0, self.mode);

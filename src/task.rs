@@ -403,7 +403,7 @@ impl Members {
 
 /// Takes a lock in a slot claimed for it, if that needs no waiting and no other thread asks for it as the same owner; tells
 /// whether it did.
-#[inline]
+#[inline(always)]
 pub(crate) fn take_at_once(
     lock: &Arc<Lock>,
     mode: Mode,
