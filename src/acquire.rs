@@ -151,6 +151,10 @@ impl<T: Target> Acquire<T> {
     /// [`TimedOut`](crate::AcquireError::TimedOut) if the time is up first, [`Deleted`](crate::AcquireError::Deleted) if a lock
     /// is deleted first, and whatever else the request can be refused for. Nothing is taken then, and nothing held is lost.
     ///
+    /// # Cancel safety
+    /// It ends before its outcome by its `timeout` or `deadline` alone; what others shall cancel goes by
+    /// [`enqueue`](Self::enqueue) or `.await`.
+    ///
     /// # Examples
     /// ```
     /// # use tierlock::{Owner, SharedLock};

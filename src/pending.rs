@@ -159,6 +159,9 @@ impl<T: Target> Pending<T> {
     /// # Panics
     /// If the outcome was taken by `.await` before.
     ///
+    /// # Cancel safety
+    /// It ends before its outcome by the request's `timeout` or `deadline` alone.
+    ///
     /// # Examples
     /// ```
     /// # use tierlock::{Owner, SharedLock};
@@ -175,7 +178,10 @@ impl<T: Target> Pending<T> {
     }
 
     /// Blocks this thread for at most `timeout`, and tells whether the request is decided; the outcome is taken by
-    /// [`wait`](Self::wait). The request itself waits on: its own time is that of its `timeout` or `deadline`.
+    /// [`wait`](Self::wait).
+    ///
+    /// # Cancel safety
+    /// When the time is over the request waits on, in its place: its own time is that of its `timeout` or `deadline`.
     ///
     /// # Examples
     /// ```
@@ -205,6 +211,9 @@ impl<T: Target> Pending<T> {
     ///
     /// Its clones hear of it too. It tells that the outcome can be taken, which [`wait`](Self::wait) does then without blocking.
     /// For an arm that is not always there, `select!` on [`crossbeam_channel::never`] meanwhile.
+    ///
+    /// # Cancel safety
+    /// Dropping a receiver, or selecting another arm, leaves the request in line.
     ///
     /// # Examples
     /// ```
@@ -239,6 +248,9 @@ impl<T: Target> Pending<T> {
     ///
     /// # Errors
     /// If the system has no descriptors left. The request waits on.
+    ///
+    /// # Cancel safety
+    /// Dropping the descriptor leaves the request in line.
     ///
     /// # Examples
     /// ```
