@@ -73,7 +73,7 @@ impl SetHold {
         };
         let top = set.top();
         let slot = owner.claim(LockId::of(top)).ok()?;
-        if !take_at_once(top, top_mode, priority, owner, slot) {
+        if take_at_once(top, top_mode, priority, owner, slot) != Tried::Taken {
             owner.clear(slot);
             return None;
         }

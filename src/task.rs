@@ -2,23 +2,23 @@
 //!
 //! A [`Task`] takes what needs no waiting and stops at the first lock that does; it never waits itself.
 
+mod taking;
+
 use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
-use crate::bundle::{Had, Locks, SlotList};
+use crate::bundle::Locks;
 use crate::core::mode::Mode;
 use crate::core::queue::{Priority, Queue};
 use crate::error::{AcquireError, Blocker, UpgradeError};
-use crate::hold::{Decisions, Hold, Lock, dispatch, release};
-use crate::owner::{self, LockId, Owner, Record, Slot};
-use crate::raw::Tried;
+use crate::hold::{Decisions, Hold, Lock, dispatch};
+use crate::owner::{self, LockId, Owner, Record};
+
+pub(crate) use self::taking::{Taking, take_at_once, take_each};
 
 /// Where the names of a set are found while a request is under way.
 pub(crate) trait Directory: fmt::Debug + Send + Sync + RefUnwindSafe {
@@ -174,271 +174,6 @@ pub(crate) enum Progress {
 pub enum Task {
     Take(Taking),
     Convert(Conversion),
-}
-
-/// Locks being taken, stage by stage. Holds what it has; [`rollback`](Self::rollback) gives it back.
-#[derive(Debug)]
-pub struct Taking {
-    owner: Owner,
-    stages: Stages,
-    /// Number of the stage under way.
-    stage: usize,
-    /// What that and those before it got.
-    had: SmallVec<[Had; 1]>,
-    /// The slot of the lock asked for, while it is not had.
-    asked: Option<Slot>,
-}
-
-impl Taking {
-    fn new(owner: Owner, stages: Stages) -> Self {
-        let had = SmallVec::with_capacity(stages.len());
-        Self { owner, stages, stage: 0, had, asked: None }
-    }
-
-    /// What each stage got, in order: where it belongs, the mode of its set-lock, and the holds.
-    pub(crate) fn into_had(self) -> impl Iterator<Item = (usize, Mode, Had)> {
-        let stages = self.stages;
-        let described = move |(at, had)| {
-            let Stage { rank, top: (_, mode), .. } = &stages[at];
-            (*rank, *mode, had)
-        };
-        self.had.into_iter().enumerate().map(described)
-    }
-
-    /// Takes what can be had without waiting.
-    fn advance(&mut self, priority: Priority) -> Progress {
-        while self.stage < self.stages.len() {
-            if let Err(progress) = self.take_stage(priority) {
-                return progress;
-            }
-            self.stage += 1;
-        }
-        Progress::Done
-    }
-
-    fn take_stage(&mut self, priority: Priority) -> Result<(), Progress> {
-        if self.had.len() == self.stage {
-            self.had.push(Had::default());
-        }
-        match self.stages[self.stage].members {
-            Members::None => self.take_top(priority),
-            Members::Exactly(_) => {
-                self.take_top(priority)?;
-                self.take_members(priority)
-            }
-            Members::Free(..) | Members::AnyFree(_) => self.take_free(priority),
-        }
-    }
-
-    /// The lock that comes next in the stage under way: the set-lock, then the members.
-    fn current(&self) -> Option<(&Arc<Lock>, Mode)> {
-        let stage = self.stages.get(self.stage)?;
-        let had = self.had.get(self.stage);
-        if had.is_none_or(|had| had.top.is_none()) {
-            return Some((&stage.top.0, stage.top.1));
-        }
-        match &stage.members {
-            Members::Exactly(locks) => {
-                Some((locks.get(had.map_or(0, |had| had.members.len()))?, stage.mode))
-            }
-            Members::None | Members::Free(..) | Members::AnyFree(_) => None,
-        }
-    }
-
-    /// Takes the set-lock, or the lock by itself. There it shows whether the owner asks twice.
-    fn take_top(&mut self, priority: Priority) -> Result<(), Progress> {
-        if self.had[self.stage].top.is_some() {
-            return Ok(());
-        }
-        let (lock, mode) = &self.stages[self.stage].top;
-        let again = |record| Progress::Failed(Reason::AlreadyHeld(record));
-        let claimed = self.asked.map_or_else(|| self.owner.claim(LockId::of(lock)), Ok);
-        let slot = claimed.map_err(again)?;
-        self.asked = Some(slot);
-        if take_at_once(lock, *mode, priority, &self.owner, slot) {
-            self.had[self.stage].top = Some(slot);
-            self.asked = None;
-            return Ok(());
-        }
-        // Nothing may have been exchanged, and next the lock is waited for.
-        fence(Ordering::SeqCst);
-        if let Some(record) = self.owner.twin(slot, LockId::of(lock)) {
-            return Err(again(record));
-        }
-        Err(if lock.is_deleted() { Progress::Failed(Reason::Deleted) } else { Progress::Blocked })
-    }
-
-    /// Takes the members one after another.
-    fn take_members(&mut self, priority: Priority) -> Result<(), Progress> {
-        loop {
-            let Stage { members: Members::Exactly(locks), mode, .. } = &self.stages[self.stage]
-            else {
-                unreachable!("its members are listed")
-            };
-            let slots = self.had[self.stage].members.alike(locks, *mode);
-            let tried = match self.asked {
-                None => take_each(locks, *mode, priority, &self.owner, slots),
-                Some(slot) => {
-                    let lock = &locks[slots.len()];
-                    let tried = lock.try_take(*mode, priority);
-                    if tried == Tried::Taken {
-                        self.owner.record_hold(slot, LockId::of(lock), *mode);
-                        slots.push(slot);
-                        self.asked = None;
-                        continue;
-                    }
-                    tried
-                }
-            };
-            let at = slots.len();
-            match tried {
-                Tried::Taken => return Ok(()),
-                Tried::Blocked => {
-                    let id = LockId::of(&locks[at]);
-                    self.asked.get_or_insert_with(|| self.owner.reserve(id));
-                    return Err(Progress::Blocked);
-                }
-                Tried::Deleted => self.look_up_again(at)?,
-            }
-        }
-    }
-
-    /// A lock was deleted before its turn came; if the name has a lock again, that one is meant.
-    #[cold]
-    fn look_up_again(&mut self, at: usize) -> Result<(), Progress> {
-        self.forget_asked();
-        let stage = &mut self.stages.make_mut()[self.stage];
-        let Members::Exactly(locks) = &mut stage.members else {
-            unreachable!("its members are listed")
-        };
-        let name = locks[at].name().name_arc();
-        let found = stage.directory.as_ref().and_then(|directory| directory.find(name));
-        let Some(found) = found.filter(|found| !found.is_deleted()) else {
-            return Err(Progress::Failed(Reason::Deleted));
-        };
-        Arc::make_mut(locks)[at] = found;
-        self.had[self.stage].members.moved_to(locks);
-        Ok(())
-    }
-
-    /// Records that the lock under way is held, by the hand of whoever released it.
-    fn granted(&mut self) {
-        let slot = self.asked.take().expect("a lock waited for was asked for");
-        let (lock, mode) = self.current().expect("it waited for one");
-        self.owner.record_hold(slot, LockId::of(lock), mode);
-        let had = &mut self.had[self.stage];
-        match &self.stages[self.stage].members {
-            Members::Exactly(locks) if had.top.is_some() => {
-                had.members.alike(locks, mode).push(slot);
-            }
-            _ => had.top = Some(slot),
-        }
-    }
-
-    fn forget_asked(&mut self) {
-        if let Some(slot) = self.asked.take() {
-            self.owner.clear(slot);
-        }
-    }
-
-    /// Takes what is free of an opportunistic stage, in one go.
-    fn take_free(&mut self, priority: Priority) -> Result<(), Progress> {
-        // Nothing is free if the set-lock is not.
-        match self.take_top(priority) {
-            Ok(()) => self.take_free_members(priority),
-            Err(Progress::Blocked) => self.forget_asked(),
-            Err(progress) => return Err(progress),
-        }
-        let (stage, had) = (&self.stages[self.stage], self.had[self.stage].members.len());
-        let wanted = stage.members.wanted();
-        if had < wanted {
-            let set = stage.directory.as_ref().map(|directory| Arc::clone(directory.set_name()));
-            let set = set.unwrap_or_default();
-            return Err(Progress::Failed(Reason::NotEnough { set, wanted, had }));
-        }
-        Ok(())
-    }
-
-    fn take_free_members(&mut self, priority: Priority) {
-        let stage = &self.stages[self.stage];
-        let listed;
-        let candidates = match &stage.members {
-            Members::None => &[][..],
-            Members::Exactly(locks) | Members::Free(locks, _) => locks,
-            Members::AnyFree(_) => {
-                listed = stage.directory.as_ref().map_or_else(Vec::new, |d| d.list());
-                &listed
-            }
-        };
-        let had = self.had[self.stage].members.each();
-        let mut filler = self.owner.filler();
-        for lock in candidates {
-            if lock.try_take(stage.mode, priority) == Tried::Taken {
-                let slot = filler.hold(LockId::of(lock), stage.mode);
-                had.push(Hold { lock: Arc::clone(lock), mode: stage.mode, slot });
-            }
-        }
-    }
-
-    /// Gives back what was taken, the last first.
-    fn rollback(&mut self, decisions: &mut Decisions) {
-        self.forget_asked();
-        let stages = self.stages.iter().take(self.had.len());
-        for (had, stage) in self.had.drain(..).zip(stages).rev() {
-            let (top, mode) = &stage.top;
-            had.release(top, *mode, &self.owner, decisions);
-        }
-    }
-}
-
-impl Members {
-    fn wanted(&self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::Exactly(locks) => locks.len(),
-            Self::Free(_, at_least) | Self::AnyFree(at_least) => *at_least,
-        }
-    }
-}
-
-/// Takes a lock in a slot claimed for it, if that needs no waiting and no other thread asks for it as the same owner; tells
-/// whether it did.
-#[inline(always)]
-pub(crate) fn take_at_once(
-    lock: &Arc<Lock>,
-    mode: Mode,
-    priority: Priority,
-    owner: &Owner,
-    slot: Slot,
-) -> bool {
-    if lock.try_take(mode, priority) != Tried::Taken {
-        return false;
-    }
-    let id = LockId::of(lock);
-    if owner.twin(slot, id).is_some() {
-        release(lock, mode);
-        return false;
-    }
-    owner.record_hold(slot, id, mode);
-    true
-}
-
-/// Takes those of `locks` that have no slot yet, one after another, until one is not to be had at once.
-pub(crate) fn take_each(
-    locks: &Locks,
-    mode: Mode,
-    priority: Priority,
-    owner: &Owner,
-    slots: &mut SlotList,
-) -> Tried {
-    let mut filler = owner.filler();
-    for lock in &locks[slots.len()..] {
-        match lock.try_take(mode, priority) {
-            Tried::Taken => slots.push(filler.hold(LockId::of(lock), mode)),
-            tried => return tried,
-        }
-    }
-    Tried::Taken
 }
 
 /// A hold on its way to a stronger mode.

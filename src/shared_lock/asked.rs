@@ -10,6 +10,7 @@ use crate::core::queue::Priority;
 use crate::error::{AcquireError, UpgradeError};
 use crate::hold::{Hold, dispatch};
 use crate::owner::{Owner, Slot};
+use crate::raw::Tried;
 use crate::target::{Patience, Target};
 use crate::task::{Conversion, Refusal, Stage, Stages, Task, take_at_once};
 
@@ -73,7 +74,7 @@ impl<'a> Target for AcquireLock<'a> {
     fn immediate(self, priority: Priority) -> Result<Guard<'a>, Self> {
         let (lock, owner) = (self.party.lock(), self.party.owner());
         let Ok(slot) = owner.claim(lock.id()) else { return Err(self) };
-        if take_at_once(&lock.0, self.mode, priority, owner, slot) {
+        if take_at_once(&lock.0, self.mode, priority, owner, slot) == Tried::Taken {
             return Ok(self.guard(slot));
         }
         owner.clear(slot);
