@@ -119,7 +119,8 @@ impl Slots {
     #[inline]
     pub(super) fn filler(&self) -> Filler<'_> {
         let (list, guest) = if self.is_host() { (&self.hosts, 0) } else { (self.guests(), GUEST) };
-        let at = list.hint.load(Ordering::Relaxed);
+        // The hint may have been set by two threads at once. What was claimed last has found where everything is free.
+        let at = list.hint.load(Ordering::Relaxed).min(list.used.load(Ordering::Relaxed));
         let mut filler = Filler { list, guest, at, segment: Segment { from: 0, slots: &[] } };
         filler.enter(at);
         filler
@@ -441,6 +442,25 @@ mod tests {
         let claimed = claim_all(&slots, &locks);
         claimed.iter().for_each(|&slot| slots.clear(slot));
         assert!(claim_all(&slots, &locks).iter().all(|slot| claimed.contains(slot)));
+    }
+
+    #[test]
+    fn slots_filled_do_not_wander_off_though_the_hint_does() {
+        let (slots, locks) = (Slots::new(), locks(100));
+        let mut least: Vec<Slot> = Vec::new();
+        for _ in 0..50 {
+            let top = slots.claim(LockId::of(&locks[0])).unwrap();
+            let mut filler = slots.filler();
+            let fill = |lock| filler.hold(LockId::of(lock), Mode::Shared);
+            let filled: Vec<_> = locks[1..].iter().map(fill).collect();
+            drop(filler);
+            least.extend(filled.iter().min());
+            slots.clear_all(&filled);
+            slots.clear(top);
+            // As if another thread had set it in the same moment.
+            slots.hosts.hint.store(1000, Ordering::Relaxed);
+        }
+        assert!(least.iter().all(|slot| *slot < 8), "{least:?}");
     }
 
     #[test]
