@@ -270,18 +270,14 @@ impl Chain {
     pub(crate) fn poll(&self, waker: &Waker) -> bool {
         // The caller's code, and so is dropping the earlier one: neither runs under the mutex.
         let waker = waker.clone();
-        let (is_decided, _unused) = self.listen(|listeners| listeners.waker.replace(waker));
-        is_decided
+        let earlier = self.listen(|listeners| listeners.waker.replace(waker));
+        earlier.is_none()
     }
 
-    /// Adds a listener, unless the chain is decided already; tells whether it is.
-    pub(crate) fn listen<R>(&self, add: impl FnOnce(&mut Listeners) -> R) -> (bool, Option<R>) {
+    /// Adds a listener; `None` if the chain is decided already.
+    pub(crate) fn listen<R>(&self, add: impl FnOnce(&mut Listeners) -> R) -> Option<R> {
         let mut state = self.state.lock();
-        if state.is_decided() {
-            (true, None)
-        } else {
-            (false, Some(add(state.listeners.get_or_insert_default())))
-        }
+        if state.is_decided() { None } else { Some(add(state.listeners.get_or_insert_default())) }
     }
 
     /// When there is something to be done about it for the first time.

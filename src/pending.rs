@@ -18,7 +18,7 @@ use crate::core::queue::Priority;
 #[cfg(unix)]
 use crate::descriptor::Descriptor;
 use crate::sync;
-use crate::target::{Patience, Target, conclude};
+use crate::target::{Patience, Target, conclude, refuse};
 use crate::task::{Reason, Task};
 use crate::timer::{Alarm, Timer};
 
@@ -97,10 +97,7 @@ impl<T: Target> Pending<T> {
                     let span = tracing::Span::none();
                     Stage::Waits(target, Wait { chain, timer: None, span })
                 }
-                Err(refusal) => match conclude(target, Err(refusal)) {
-                    Ok(_) => unreachable!("it was refused"),
-                    Err(error) => Stage::Refused(error),
-                },
+                Err(refusal) => Stage::Refused(refuse(target, *refusal)),
             },
         };
         let mut pending = Self { stage, receiver: OnceLock::new() };
@@ -130,9 +127,7 @@ impl<T: Target> Pending<T> {
             return;
         };
         wait.chain.give_up();
-        if let Err(error) = conclude(target, Err(refusal)) {
-            self.stage = Stage::Refused(error);
-        }
+        self.stage = Stage::Refused(refuse(target, *refusal));
     }
 
     /// Tells whether it was granted or refused, so that taking the outcome does not block.
@@ -268,7 +263,9 @@ impl<T: Target> Pending<T> {
     pub fn descriptor(&self) -> std::io::Result<Descriptor> {
         let descriptor = Descriptor::new()?;
         let waits = match &self.stage {
-            Stage::Waits(_, wait) => !wait.chain.listen(|l| l.descriptors.add(&descriptor)).0,
+            Stage::Waits(_, wait) => {
+                wait.chain.listen(|listeners| listeners.descriptors.add(&descriptor)).is_some()
+            }
             _ => false,
         };
         if !waits {

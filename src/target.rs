@@ -65,14 +65,17 @@ pub enum Patience {
 
 /// What comes of a task in the end.
 pub(crate) fn conclude<T: Target>(
-    mut target: T,
+    target: T,
     result: Result<Task, Box<Refusal>>,
 ) -> Result<T::Granted, T::Error> {
     match result {
         Ok(task) => target.granted(Some(task)),
-        Err(refusal) => {
-            target.undo();
-            Err(target.refused(*refusal))
-        }
+        Err(refusal) => Err(refuse(target, *refusal)),
     }
+}
+
+/// What comes of a request that is refused.
+pub(crate) fn refuse<T: Target>(mut target: T, refusal: Refusal) -> T::Error {
+    target.undo();
+    target.refused(refusal)
 }
