@@ -7,7 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::core::mode::Mode;
-use crate::name::{LockName, Printable};
+use crate::core::print::Printable;
+use crate::name::LockName;
 use crate::request::Membership;
 
 /// Somebody who stands in the way of a request.

@@ -11,6 +11,8 @@ mod chain;
 mod change;
 mod clock;
 pub mod condition;
+#[cfg(feature = "coordination")]
+pub mod coordination;
 mod core;
 mod current;
 #[cfg(unix)]

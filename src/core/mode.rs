@@ -25,7 +25,7 @@ use std::fmt;
 /// assert_eq!(Mode::Shared.join(Mode::IntentExclusive), Mode::SharedIntentExclusive);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Mode {
     /// Something below is held shared.

@@ -3,6 +3,9 @@
 //! Decides who goes next; that somebody went is the caller's to record: [`next`](Queue::next) proposes, given what is held,
 //! and [`take`](Queue::take) carries out. Knows no owners: a waiter is whatever the caller put in.
 
+#[cfg(feature = "coordination")]
+pub(crate) mod written;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
@@ -42,6 +45,17 @@ enum Who {
 }
 
 type GroupId = u64;
+
+impl Pick {
+    /// The mode in which they go who were picked.
+    #[cfg(feature = "coordination")]
+    pub(crate) fn mode<W>(self, queue: &Queue<W>) -> Mode {
+        match self.who {
+            Who::Conversion(at) => queue.conversions[at].to,
+            Who::Group(id) => queue.groups[&id].mode,
+        }
+    }
+}
 
 /// Place of a group in the queue: priority, then the earliest arrival of all that ever joined it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -255,6 +269,15 @@ impl<W> Queue<W> {
             self.conversions.len()
                 + before.map(|(id, _)| self.groups[id].members.len()).sum::<usize>(),
         )
+    }
+
+    /// The request of the first waiter that is so, in no particular order. Looks at everybody.
+    #[cfg(feature = "coordination")]
+    pub(crate) fn find(&self, is: impl Fn(&W) -> bool) -> Option<Ticket> {
+        let converting = self.conversions.iter().map(|c| (c.ticket, &c.waiter));
+        let members = self.groups.values().flat_map(|group| &group.members);
+        let mut all = converting.chain(members.map(|(&ticket, waiter)| (ticket, waiter)));
+        all.find(|(_, waiter)| is(waiter)).map(|(ticket, _)| ticket)
     }
 
     /// What goes first.

@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::name::{Printable, natural};
+use crate::core::print::Printable;
+use crate::name::natural;
 use crate::owner::Owner;
 
 /// An owner as a snapshot shows it: its name, and which owner of this name it is. Keeps no owner alive.
