@@ -1,8 +1,14 @@
 //! Locks across processes and machines.
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
+pub(crate) mod connect;
+mod coordinator;
 pub mod driver;
+pub(crate) mod member;
 
+pub use self::coordinator::{Connect, Coordinator};
 pub use self::driver::*;
+pub use self::member::Lost;
 pub use crate::core::member::MemberId;
 pub use crate::core::record::Moment;
+pub use crate::error::{CoordinationError, DriverError, DriverErrorKind};

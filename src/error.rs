@@ -1,5 +1,8 @@
 //! What can go wrong: one small enum per operation, each naming who, what and how; [`Error`] is what all of them convert into.
 
+#[cfg(feature = "coordination")]
+mod coordination;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +13,16 @@ use crate::core::mode::Mode;
 use crate::core::print::Printable;
 use crate::name::LockName;
 use crate::request::Membership;
+
+#[cfg(feature = "coordination")]
+pub use self::coordination::{CoordinationError, DriverError, DriverErrorKind};
+
+/// What keeps a lock from its owner that lies outside this process.
+#[cfg(feature = "coordination")]
+pub(crate) type Outside = Box<CoordinationError>;
+/// Nothing lies outside.
+#[cfg(not(feature = "coordination"))]
+pub(crate) type Outside = std::convert::Infallible;
 
 /// Somebody who stands in the way of a request.
 ///
@@ -172,6 +185,12 @@ pub enum AcquireError {
     #[allow(missing_docs, reason = "the variant says it")]
     NotEnough { owner: Arc<str>, set: Arc<str>, wanted: usize, had: usize },
 
+    /// The coordinator did not grant the lock, which is held across processes.
+    #[cfg(feature = "coordination")]
+    #[error("{by} asked for {lock} {wanted}: {reason}", by = Printable(owner))]
+    #[allow(missing_docs, reason = "the variant says it")]
+    Coordination { owner: Arc<str>, lock: LockName, wanted: Mode, reason: Box<CoordinationError> },
+
     /// A value that is part of the name was empty: with it, all for whom it is empty would share one lock.
     #[error("{by} asked for {lock}, but {placeholder} in its name is empty", by = Printable(owner))]
     #[allow(missing_docs, reason = "the variant says it")]
@@ -192,6 +211,10 @@ impl AcquireError {
     /// ```
     #[must_use]
     pub fn is_transient(&self) -> bool {
+        #[cfg(feature = "coordination")]
+        if let Self::Coordination { reason, .. } = self {
+            return reason.is_transient();
+        }
         matches!(self, Self::TimedOut { .. } | Self::WouldBlock { .. } | Self::NotEnough { .. })
     }
 
@@ -383,4 +406,7 @@ pub enum Error {
     Membership(#[from] MembershipError),
     /// Not built.
     Build(#[from] BuildError),
+    /// Not done by a coordinator.
+    #[cfg(feature = "coordination")]
+    Coordination(#[from] CoordinationError),
 }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::member::MemberId;
-use crate::core::print::Printable;
 use crate::core::record::Moment;
+use crate::error::DriverError;
+#[cfg(doc)]
+use crate::error::DriverErrorKind;
 
 /// An engine that stores records and knows who lives.
 ///
@@ -295,40 +297,5 @@ impl Drop for Watch {
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Watch")
-    }
-}
-
-/// Why an engine did not do what was asked of it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}")]
-pub struct DriverError {
-    kind: DriverErrorKind,
-    what: Arc<str>,
-}
-
-/// What follows from a [`DriverError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DriverErrorKind {
-    /// The engine could not be reached, read or written. It may be later; what is held stays held.
-    Unavailable,
-    /// The member lives no more. What it held is lost.
-    Lost,
-    /// Another member of this name lives.
-    NameTaken,
-    /// The engine will not do this, now or later: a bad URL, a file that belongs to somebody else.
-    Refused,
-}
-
-impl DriverError {
-    /// An error that says what was attempted, and why it failed.
-    pub fn new(kind: DriverErrorKind, what: impl fmt::Display) -> Self {
-        Self { kind, what: Printable(&what.to_string()).to_string().into() }
-    }
-
-    /// What follows from it.
-    #[must_use]
-    pub fn kind(&self) -> DriverErrorKind {
-        self.kind
     }
 }

@@ -1,0 +1,176 @@
+//! Connecting to an engine and taking part.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::driver::{Capability, Driver, Key};
+use super::member::{Lost, Member, engine_error};
+use crate::core::member::MemberId;
+use crate::error::{CoordinationError, DriverError};
+
+/// How to take part; [`join`](Self::join) does.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tierlock::coordination::{Capability, Coordinator};
+///
+/// let coordinator = Coordinator::connect("memory:")
+///     .require(Capability::CommonClock)
+///     .ttl(Duration::from_secs(5))
+///     .join("worker-1")?;
+/// # Ok::<(), tierlock::coordination::CoordinationError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before `join`"]
+pub struct Connect {
+    engine: Engine,
+    required: Vec<Capability>,
+    pub(crate) ttl: Duration,
+    pub(crate) min_hold: Duration,
+}
+
+#[derive(Clone)]
+enum Engine {
+    At(Arc<str>),
+    Given(Arc<dyn Driver>),
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(url) => write!(f, "{url:?}"),
+            Self::Given(driver) => write!(f, "{driver:?}"),
+        }
+    }
+}
+
+impl Connect {
+    fn new(engine: Engine) -> Self {
+        let (ttl, min_hold) = (Duration::from_secs(10), Duration::from_millis(2));
+        Self { engine, required: Vec::new(), ttl, min_hold }
+    }
+
+    /// Refuses an engine that cannot do this.
+    pub fn require(mut self, capability: Capability) -> Self {
+        self.required.push(capability);
+        self
+    }
+
+    /// How long the member lives without saying so, at an engine with [`Capability::Leases`]; 10 seconds unless said
+    /// otherwise. It says so three times as often.
+    pub fn ttl(self, ttl: Duration) -> Self {
+        Self { ttl, ..self }
+    }
+
+    /// How long the member keeps what it was granted, at least, if others want it and it has use for it; 2 milliseconds unless
+    /// said otherwise. Longer means fewer round trips where several members want one lock, and longer waits.
+    pub fn min_hold(self, min_hold: Duration) -> Self {
+        Self { min_hold, ..self }
+    }
+
+    /// Takes part as a member of this name, which nobody else may have at a time.
+    ///
+    /// # Errors
+    /// [`BadUrl`](CoordinationError::BadUrl), [`Incapable`](CoordinationError::Incapable),
+    /// [`BadName`](CoordinationError::BadName), [`Engine`](CoordinationError::Engine) if the engine cannot be had or a member of this name
+    /// lives.
+    pub fn join(self, name: &str) -> Result<Coordinator, CoordinationError> {
+        Key::of([name]).map_err(|e| CoordinationError::BadName {
+            what: "a member",
+            name: name.into(),
+            reason: e.to_string().into(),
+        })?;
+        let driver = self.engine.driver()?;
+        if let Some(lacking) = self.required.iter().find(|c| !driver.capabilities().contains(c)) {
+            let capability = format!("{lacking:?}").into();
+            return Err(CoordinationError::Incapable { at: driver.name().into(), capability });
+        }
+        let member = Member::join(driver, name, self.ttl)?;
+        Ok(Coordinator { member })
+    }
+}
+
+impl Engine {
+    fn driver(self) -> Result<Arc<dyn Driver>, CoordinationError> {
+        match self {
+            Self::Given(driver) => Ok(driver),
+            Self::At(url) => super::connect::connect(&url),
+        }
+    }
+}
+
+/// A part in a coordination: one member at one engine. Clones are the same member, which leaves when the last one is
+/// dropped.
+#[derive(Clone)]
+pub struct Coordinator {
+    member: Arc<Member>,
+}
+
+impl Coordinator {
+    /// Takes part at the engine that the URL names: `memory:`, `memory:NAME` or `file:///DIR`.
+    pub fn connect(url: &str) -> Connect {
+        Connect::new(Engine::At(url.into()))
+    }
+
+    /// Takes part at an engine for which there is a driver already.
+    pub fn over(driver: Arc<dyn Driver>) -> Connect {
+        Connect::new(Engine::Given(driver))
+    }
+
+    /// Who this is.
+    #[must_use]
+    pub fn member(&self) -> &MemberId {
+        self.member.id()
+    }
+
+    /// Everybody who takes part now.
+    ///
+    /// # Errors
+    /// [`Engine`](CoordinationError::Engine) if it cannot be read.
+    pub fn members(&self) -> Result<Vec<MemberId>, CoordinationError> {
+        let members = self.member.driver().members();
+        members.map_err(|error| self.engine_error("listing members", error))
+    }
+
+    /// Fails if the member is lost, and with it everything that it held.
+    ///
+    /// # Errors
+    /// [`Lost`](CoordinationError::Lost).
+    pub fn check(&self) -> Result<(), CoordinationError> {
+        self.member.check()
+    }
+
+    /// Calls `call` when the member is lost, or at once if it is. By whatever thread found out; it must not block.
+    pub fn on_lost(&self, call: impl FnOnce(&CoordinationError) + Send + 'static) {
+        self.member.on_lost(Box::new(call));
+    }
+
+    /// The member's end, to be awaited.
+    pub fn lost(&self) -> Lost {
+        self.member.lost()
+    }
+
+    /// Leaves, and gives back everything held; whoever uses it later hears that it is lost. Once is enough.
+    ///
+    /// # Errors
+    /// [`Engine`](CoordinationError::Engine) if it could not be said; the member dies by itself then.
+    pub fn leave(&self) -> Result<(), CoordinationError> {
+        self.member.leave()
+    }
+
+    pub(crate) fn seat(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    pub(crate) fn engine_error(&self, what: &str, error: DriverError) -> CoordinationError {
+        engine_error(what.to_owned(), self.member.at(), error)
+    }
+}
+
+impl fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Coordinator").field(&self.member).finish()
+    }
+}

@@ -1,0 +1,315 @@
+//! A member of a coordination: one process, alive as long as it says so.
+//!
+//! Whatever a member was granted, it holds only while it lives. Its life is kept by a thread of its own and judged by a
+//! deadline, counted from before the last beat was sent, so that the member knows of its end no later than anybody else.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::driver::{Driver, Key, Seat, Stored, Swap, Version};
+use crate::core::member::MemberId;
+use crate::core::record::Moment;
+use crate::error::{CoordinationError, DriverError, DriverErrorKind};
+
+/// A deadline that never passes: the member lives as long as its process.
+const FOR_LIFE: u64 = u64::MAX;
+/// A deadline that has passed, whatever the clock says.
+const LOST: u64 = 0;
+
+/// Called when a member is lost, with why.
+type OnLost = Box<dyn FnOnce(&CoordinationError) + Send>;
+
+/// A member, and the engine that it is a member at.
+pub(crate) struct Member {
+    driver: Arc<dyn Driver>,
+    seat: Box<dyn Seat>,
+    at: Arc<str>,
+    /// Until when it lives for certain, in milliseconds on the driver's clock.
+    until_ms: AtomicU64,
+    lost: OnceLock<CoordinationError>,
+    /// Whom to tell of its end.
+    mourners: Mutex<Mourners>,
+    /// The keeper beats as long as the other end of this is there.
+    _keeper: Sender<()>,
+    pid: u32,
+}
+
+#[derive(Default)]
+struct Mourners {
+    calls: Vec<OnLost>,
+    wakers: Vec<Waker>,
+}
+
+impl Member {
+    /// Joins, and stays alive from then on.
+    pub(crate) fn join(
+        driver: Arc<dyn Driver>,
+        name: &str,
+        ttl: Duration,
+    ) -> Result<Arc<Self>, CoordinationError> {
+        let at: Arc<str> = driver.name().into();
+        let failed = |error| engine_error(format!("joining as {name}"), &at, error);
+        let seat = driver.join(name, ttl).map_err(failed)?;
+        let until = seat.beat().map_err(failed)?;
+        let (keeper, gone) = bounded(0);
+        let member = Arc::new(Self {
+            until_ms: AtomicU64::new(deadline(until)),
+            driver,
+            seat,
+            at: Arc::clone(&at),
+            lost: OnceLock::new(),
+            mourners: Mutex::default(),
+            _keeper: keeper,
+            pid: std::process::id(),
+        });
+        let weak = Arc::downgrade(&member);
+        thread::Builder::new()
+            .name("tierlock-member".into())
+            .spawn(move || keep_alive(&weak, &gone, ttl))
+            .map_err(|e| failed(DriverError::new(DriverErrorKind::Unavailable, e)))?;
+        Ok(member)
+    }
+
+    pub(crate) fn id(&self) -> &MemberId {
+        self.seat.id()
+    }
+
+    /// Where it is a member.
+    pub(crate) fn at(&self) -> &Arc<str> {
+        &self.at
+    }
+
+    pub(crate) fn driver(&self) -> &Arc<dyn Driver> {
+        &self.driver
+    }
+
+    /// Fails if the member is lost.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), CoordinationError> {
+        if self.until_ms.load(Ordering::Acquire) == FOR_LIFE { Ok(()) } else { self.check_time() }
+    }
+
+    fn check_time(&self) -> Result<(), CoordinationError> {
+        let until_ms = self.until_ms.load(Ordering::Acquire);
+        if until_ms == LOST {
+            return Err(self.lost.get().cloned().unwrap_or_else(|| self.obituary("it left")));
+        }
+        if self.driver.now().0 < until_ms {
+            return Ok(());
+        }
+        // A beat may have been answered just now.
+        self.lose_if(until_ms, "its time-to-live passed without a word from it");
+        self.check()
+    }
+
+    /// Fails also if this process is a copy of the one that joined: for whatever goes to the engine anyway.
+    fn check_process(&self) -> Result<(), CoordinationError> {
+        if std::process::id() != self.pid {
+            return Err(self.obituary("this process was forked from the one that joined"));
+        }
+        self.check()
+    }
+
+    /// Calls when the member is lost; at once, if it is.
+    pub(crate) fn on_lost(&self, call: OnLost) {
+        let mut mourners = self.mourners.lock();
+        match self.lost.get() {
+            None => mourners.calls.push(call),
+            Some(error) => {
+                drop(mourners);
+                call(error);
+            }
+        }
+    }
+
+    /// The member's end, to be awaited.
+    pub(crate) fn lost(self: &Arc<Self>) -> Lost {
+        Lost { member: Arc::clone(self) }
+    }
+
+    /// Leaves: nothing is held any more by the time others hear of it.
+    pub(crate) fn leave(&self) -> Result<(), CoordinationError> {
+        if self.until_ms.load(Ordering::Acquire) == LOST {
+            return Ok(());
+        }
+        self.lose("it left");
+        self.seat.leave().map_err(|error| engine_error("leaving".to_owned(), &self.at, error))
+    }
+
+    fn obituary(&self, reason: &str) -> CoordinationError {
+        CoordinationError::Lost {
+            member: self.id().clone(),
+            at: Arc::clone(&self.at),
+            reason: reason.into(),
+        }
+    }
+
+    fn lose(&self, reason: &str) {
+        self.until_ms.store(LOST, Ordering::Release);
+        self.mourn(reason);
+    }
+
+    /// Is lost, unless the deadline moved on meanwhile.
+    fn lose_if(&self, until_ms: u64, reason: &str) {
+        let passed =
+            self.until_ms.compare_exchange(until_ms, LOST, Ordering::AcqRel, Ordering::Acquire);
+        if passed.is_ok() {
+            self.mourn(reason);
+        }
+    }
+
+    fn mourn(&self, reason: &str) {
+        let error = self.obituary(reason);
+        let Mourners { calls, wakers } = {
+            let mut mourners = self.mourners.lock();
+            if self.lost.set(error.clone()).is_err() {
+                return;
+            }
+            std::mem::take(&mut *mourners)
+        };
+        tracing::warn!(%error, "member lost");
+        calls.into_iter().for_each(|call| call(&error));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Says once more that the member lives; returns when to say so again, or `None` if it is lost.
+    fn beat(&self, ttl: Duration) -> Option<Duration> {
+        match self.seat.beat() {
+            Ok(until) => {
+                let renewed = |now: u64| (now != LOST).then(|| deadline(until));
+                self.until_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, renewed).ok()?;
+                Some(ttl / 3)
+            }
+            Err(error) if error.kind() == DriverErrorKind::Lost => {
+                self.lose(&error.to_string());
+                None
+            }
+            Err(error) => {
+                tracing::warn!(at = %self.at, %error, "cannot say that the member lives");
+                self.check().ok()?;
+                Some((ttl / 10).min(Duration::from_secs(1)))
+            }
+        }
+    }
+
+    /// Reads what is stored under the key.
+    pub(crate) fn read(&self, key: &Key) -> Result<Stored, CoordinationError> {
+        self.check_process()?;
+        self.driver.read(key).map_err(|error| self.failed(key, error))
+    }
+
+    /// Changes what is stored under the key: `change` gets what is there, and returns what shall be there instead, if that is
+    /// something else, and a result. It is called again whenever somebody else was quicker.
+    pub(crate) fn update<R>(
+        &self,
+        key: &Key,
+        mut change: impl FnMut(Option<&[u8]>) -> Result<(Option<Vec<u8>>, R), CoordinationError>,
+    ) -> Result<R, CoordinationError> {
+        let mut stored = self.read(key)?;
+        loop {
+            let (content, result) = change(stored.content.as_deref())?;
+            let Some(content) = content else { return Ok(result) };
+            if stored.content.as_deref() == Some(&content) {
+                return Ok(result);
+            }
+            if self.swap(key, stored.version, &content)? {
+                return Ok(result);
+            }
+            // Somebody else went on, so this is no livelock.
+            stored = self.read(key)?;
+        }
+    }
+
+    fn swap(&self, key: &Key, expected: Version, content: &[u8]) -> Result<bool, CoordinationError> {
+        let swap = self.driver.compare_and_swap(key, expected, content, self.id());
+        let done = matches!(swap.map_err(|error| self.failed(key, error))?, Swap::Done(_));
+        // What was stored by a member that died meanwhile is not its own any more.
+        self.check()?;
+        Ok(done)
+    }
+
+    fn failed(&self, key: &Key, error: DriverError) -> CoordinationError {
+        if error.kind() == DriverErrorKind::Lost {
+            self.lose(&error.to_string());
+            return self.obituary(&error.to_string());
+        }
+        engine_error(key.as_str().to_owned(), &self.at, error)
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.driver.now()
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // A fork is no member, and must not take leave for its parent.
+        if std::process::id() == self.pid {
+            let _ = self.leave();
+        }
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("id", self.id())
+            .field("at", &self.at)
+            .field("lost", &self.lost.get().is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+fn deadline(until: Option<Moment>) -> u64 {
+    // No clock of milliseconds ever shows the two that mean something else.
+    until.map_or(FOR_LIFE, |at| at.0.clamp(LOST + 1, FOR_LIFE - 1))
+}
+
+pub(crate) fn engine_error(what: String, at: &Arc<str>, error: DriverError) -> CoordinationError {
+    CoordinationError::Engine { what: what.into(), at: Arc::clone(at), error }
+}
+
+/// Beats until the member is gone or lost.
+fn keep_alive(member: &Weak<Member>, gone: &Receiver<()>, ttl: Duration) {
+    let mut pause = ttl / 3;
+    while gone.recv_timeout(pause) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+        let Some(next) = member.upgrade().and_then(|member| member.beat(ttl)) else { return };
+        pause = next;
+    }
+}
+
+/// Resolves when the member is lost, with why.
+///
+/// # Cancel safety
+/// Dropping it changes nothing.
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Lost {
+    member: Arc<Member>,
+}
+
+impl Future for Lost {
+    type Output = CoordinationError;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CoordinationError> {
+        let waker = cx.waker().clone();
+        let mut mourners = self.member.mourners.lock();
+        match self.member.lost.get() {
+            Some(error) => Poll::Ready(error.clone()),
+            None => {
+                mourners.wakers.retain(|known| !known.will_wake(&waker));
+                mourners.wakers.push(waker);
+                Poll::Pending
+            }
+        }
+    }
+}
