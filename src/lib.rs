@@ -6,6 +6,7 @@ extern crate self as tierlock;
 
 mod acquire;
 pub mod annotation;
+mod beyond;
 mod bundle;
 mod chain;
 mod change;

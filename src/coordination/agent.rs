@@ -16,15 +16,25 @@ use crate::core::record::Moment;
 
 /// Knows which resources to settle, now and later. Keeps none of them alive.
 pub(crate) struct Agent {
-    news: Sender<Weak<Resource>>,
+    news: Sender<News>,
     due: Mutex<BTreeMap<(Moment, u64), Weak<Resource>>>,
     number: AtomicU64,
     min_hold_ms: u64,
 }
 
+/// What the hands have to do at once.
+pub(crate) enum News {
+    /// It may have something to do.
+    Of(Weak<Resource>),
+    /// Something is due sooner than they sleep.
+    Sooner,
+    /// Nobody uses it any more: what was granted of it is given back.
+    Retired(Arc<Resource>),
+}
+
 impl Agent {
     /// An agent, and what its hands have to work at.
-    pub(crate) fn new(min_hold: Duration) -> (Arc<Self>, Receiver<Weak<Resource>>) {
+    pub(crate) fn new(min_hold: Duration) -> (Arc<Self>, Receiver<News>) {
         let (news, work) = unbounded();
         let agent = Self {
             news,
@@ -37,7 +47,7 @@ impl Agent {
 
     /// Has it settled soon. Never blocks.
     pub(crate) fn ring(&self, resource: &Weak<Resource>) {
-        let _ = self.news.send(Weak::clone(resource));
+        let _ = self.news.send(News::Of(Weak::clone(resource)));
     }
 
     /// Has it settled at that moment, or before.
@@ -54,8 +64,13 @@ impl Agent {
         due.insert(entry, Weak::clone(me));
         if due.first_key_value().is_some_and(|(first, _)| *first == entry) {
             // Whoever sleeps has to know that it is sooner now.
-            let _ = self.news.send(Weak::new());
+            let _ = self.news.send(News::Sooner);
         }
+    }
+
+    /// Has it dropped by the hands, since that goes to the engine.
+    pub(crate) fn retire(&self, resource: Arc<Resource>) {
+        let _ = self.news.send(News::Retired(resource));
     }
 
     pub(crate) fn min_hold_ms(&self) -> u64 {
@@ -84,17 +99,10 @@ impl Agent {
     }
 }
 
-/// Settles a resource that is there still. Why it could not be, its waiters were told.
-fn settle(resource: &Weak<Resource>) {
-    if let Some(resource) = resource.upgrade() {
-        let _ = resource.settle(false);
-    }
-}
-
 /// Works until the agent is gone.
 pub(crate) fn employ(
     agent: &Arc<Agent>,
-    work: Receiver<Weak<Resource>>,
+    work: Receiver<News>,
     driver: Arc<dyn Driver>,
 ) -> std::io::Result<()> {
     let agent = Arc::downgrade(agent);
@@ -102,7 +110,7 @@ pub(crate) fn employ(
     thread::Builder::new().name("tierlock-agent".into()).spawn(hands).map(drop)
 }
 
-fn work_once(agent: &Weak<Agent>, work: &Receiver<Weak<Resource>>, driver: &dyn Driver) -> bool {
+fn work_once(agent: &Weak<Agent>, work: &Receiver<News>, driver: &dyn Driver) -> bool {
     let Some(next) = agent.upgrade().map(|agent| agent.settle_due(driver.now())) else {
         return false;
     };
@@ -114,7 +122,14 @@ fn work_once(agent: &Weak<Agent>, work: &Receiver<Weak<Resource>>, driver: &dyn 
         }
     };
     match news {
-        Ok(resource) => settle(&resource),
+        Ok(News::Of(resource)) => {
+            if let Some(resource) = resource.upgrade() {
+                // Why it could not be, its waiters were told.
+                let _ = resource.settle(false);
+            }
+        }
+        Ok(News::Sooner) => {}
+        Ok(News::Retired(resource)) => drop(resource),
         Err(RecvTimeoutError::Timeout) => {}
         Err(RecvTimeoutError::Disconnected) => return false,
     }

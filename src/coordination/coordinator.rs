@@ -198,6 +198,31 @@ impl Coordinator {
         Ok(ClusterLock::new(resource))
     }
 
+    /// Fails if somebody here uses the resource of this key.
+    pub(crate) fn check_unused(&self, key: &Key) -> Result<(), CoordinationError> {
+        let resources = self.inner.resources.lock();
+        if resources.get(key).is_none_or(|resource| resource.strong_count() == 0) {
+            return Ok(());
+        }
+        Err(CoordinationError::InUse {
+            resource: key.as_str().into(),
+            member: self.member().clone(),
+        })
+    }
+
+    /// Puts a lock that nobody uses yet under the record of this key, which nobody here uses either.
+    pub(crate) fn adopt(&self, key: Key, lock: Arc<Lock>, told: OnAbandoned) -> Arc<Resource> {
+        let Inner { member, agent, .. } = &*self.inner;
+        let resource = Resource::new(member, agent, key.clone(), lock, told);
+        self.inner.resources.lock().insert(key, Arc::downgrade(&resource));
+        resource
+    }
+
+    /// Gives back what was granted of resources that nobody here uses any more.
+    pub(crate) fn retire(&self, resources: impl IntoIterator<Item = Arc<Resource>>) {
+        resources.into_iter().for_each(|resource| self.inner.agent.retire(resource));
+    }
+
     /// The resource of this key, made if nobody here uses it.
     pub(crate) fn resource(
         &self,

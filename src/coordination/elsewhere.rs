@@ -97,6 +97,12 @@ impl Elsewhere {
         })
     }
 
+    /// Tells whether only those elsewhere stand in the way of an owner of this process, who holds the lock `from` already.
+    pub(super) fn fits(&self, mode: Mode, from: Option<Mode>) -> bool {
+        let own = [self.mode(), from].into_iter().flatten();
+        own.fold(self.lock.held(), |held, own| held.without(own)).admits(mode, 1)
+    }
+
     /// Holds more, if the owners of this process leave it at once.
     pub(super) fn raise(&mut self, to: Option<Mode>) -> bool {
         let Some(to) = to else { return self.hold.is_none() };

@@ -231,6 +231,7 @@ impl Target for AcquireCluster<'_> {
         {
             let foresight = Foresight {
                 mode: self.mode,
+                from: None,
                 priority,
                 owner: Arc::clone(self.owner.name_arc()),
                 waits: patience == Patience::Waits,

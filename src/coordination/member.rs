@@ -229,7 +229,12 @@ impl Member {
         }
     }
 
-    fn swap(&self, key: &Key, expected: Version, content: &[u8]) -> Result<bool, CoordinationError> {
+    fn swap(
+        &self,
+        key: &Key,
+        expected: Version,
+        content: &[u8],
+    ) -> Result<bool, CoordinationError> {
         let swap = self.driver.compare_and_swap(key, expected, content, self.id());
         let done = matches!(swap.map_err(|error| self.failed(key, error))?, Swap::Done(_));
         // What was stored by a member that died meanwhile is not its own any more.
