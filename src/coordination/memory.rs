@@ -375,5 +375,3 @@ static HOST: LazyLock<Arc<str>> = LazyLock::new(|| {
     name.unwrap_or_else(|| "localhost".into())
 });
 
-#[cfg(test)]
-mod tests;
