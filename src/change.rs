@@ -46,7 +46,7 @@ impl Seat<'_> {
     /// Gives back all but these names.
     pub(crate) fn keep(self, names: &Names) -> Result<(), HoldError> {
         if let Which::These(kept) = &names.0 {
-            self.bring(|_| kept.to_vec()).map_err(|kept| kept.hold_error())?;
+            self.bring(|_| kept.to_vec()).map_err(Kept::hold_error)?;
         }
         self.narrow(|hold, owner, decisions| hold.keep(names, owner, decisions), names)
     }
@@ -56,7 +56,7 @@ impl Seat<'_> {
         if let Which::These(released) = &names.0
             && !released.is_empty()
         {
-            self.bring(|hold| hold.names_but(released)).map_err(|kept| kept.hold_error())?;
+            self.bring(|hold| hold.names_but(released)).map_err(Kept::hold_error)?;
         }
         self.narrow(|hold, owner, decisions| hold.release(names, owner, decisions), names)
     }
@@ -128,7 +128,7 @@ impl Seat<'_> {
         if let Which::These(these) = &names.0
             && !these.is_empty()
         {
-            self.bring(|hold| hold.names_and(these)).map_err(|kept| kept.hold_error())?;
+            self.bring(|hold| hold.names_and(these)).map_err(Kept::hold_error)?;
         }
         let Some(hold) = self.hold.as_mut() else { return self.nothing_held(names) };
         let mut decisions = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -252,6 +253,10 @@ impl Coordinator {
         engine_error(what.to_owned(), self.seat().at(), error)
     }
 }
+
+/// No caller's code runs while anything of it changes, so no panic of theirs is seen half way.
+impl UnwindSafe for Coordinator {}
+impl RefUnwindSafe for Coordinator {}
 
 impl fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -80,7 +80,7 @@ impl Elsewhere {
         let own = self.mode();
         self.lock.inspect(|held, queue| {
             let held = own.map_or(held, |own| held.without(own));
-            let waiting = queue.map(|queue| queue.waiting()).unwrap_or_default();
+            let waiting = queue.map(super::super::core::queue::Queue::waiting).unwrap_or_default();
             let head = waiting.into_iter().find_map(|waiting| {
                 let waiter = waiting.waiters.iter().find(|waiter| *waiter.owner() != self.owner)?;
                 let others = waiting.from.map_or(held, |from| held.without(from));
@@ -100,7 +100,7 @@ impl Elsewhere {
     /// Tells whether only those elsewhere stand in the way of an owner of this process, who holds the lock `from` already.
     pub(super) fn fits(&self, mode: Mode, from: Option<Mode>) -> bool {
         let own = [self.mode(), from].into_iter().flatten();
-        own.fold(self.lock.held(), |held, own| held.without(own)).admits(mode, 1)
+        own.fold(self.lock.held(), super::super::core::held::Held::without).admits(mode, 1)
     }
 
     /// Holds more, if the owners of this process leave it at once.
@@ -229,7 +229,7 @@ impl Elsewhere {
     /// Refuses owners of this process that wait: all of them, or the conversions.
     pub(super) fn refuse(&self, why: &Refused) {
         let waiters: Vec<Arc<dyn Waiter>> = self.lock.inspect(|_, queue| {
-            let waiting = queue.map(|queue| queue.waiting()).unwrap_or_default();
+            let waiting = queue.map(super::super::core::queue::Queue::waiting).unwrap_or_default();
             let concerned = waiting
                 .into_iter()
                 .filter(|waiting| matches!(why, Refused::By(_)) || waiting.from.is_some());

@@ -374,4 +374,3 @@ static HOST: LazyLock<Arc<str>> = LazyLock::new(|| {
     let name = None;
     name.unwrap_or_else(|| "localhost".into())
 });
-

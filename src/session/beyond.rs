@@ -18,8 +18,9 @@ impl Session {
     #[cold]
     pub(super) fn check_beyond(&self, parts: &[Part]) -> Result<(), AcquireError> {
         let wanted = parts.iter().map(|part| (part.rank, part.request.mode));
-        let held = (0..self.hierarchy.sets.len())
-            .filter_map(|rank| Some((rank, self.look_at(rank, |hold| hold.top_mode())?)));
+        let held = (0..self.hierarchy.sets.len()).filter_map(|rank| {
+            Some((rank, self.look_at(rank, super::super::set_hold::SetHold::top_mode)?))
+        });
         for (rank, mode) in wanted.chain(held) {
             let set = &self.hierarchy.sets[rank];
             if let Some(beyond) = set.beyond() {
@@ -99,9 +100,9 @@ fn tried(set: &Set, members: &Members) -> (Vec<Arc<Lock>>, bool) {
 
 #[cfg(feature = "coordination")]
 mod across {
-    use crate::Session;
     use crate::error::CoordinationError;
     use crate::level::Level;
+    use crate::session::Session;
 
     impl Session {
         /// Fails if something that the session holds at a level [held across
@@ -122,7 +123,7 @@ mod across {
         pub fn verify(&self) -> Result<(), CoordinationError> {
             for (rank, set) in self.hierarchy.sets.iter().enumerate() {
                 let Some(beyond) = set.beyond() else { continue };
-                let locks = self.look_at(rank, |hold| hold.locks()).unwrap_or_default();
+                let locks = self.look_at(rank, crate::set_hold::SetHold::locks).unwrap_or_default();
                 for lock in locks {
                     beyond.check_lock(&lock).map_err(|why| *why)?;
                 }
