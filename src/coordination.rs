@@ -11,6 +11,8 @@ mod lock;
 pub(crate) mod member;
 pub mod memory;
 pub(crate) mod resource;
+#[cfg(test)]
+mod simulation;
 
 pub use self::coordinator::{Connect, Coordinator};
 pub use self::driver::*;

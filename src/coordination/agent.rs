@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -33,16 +34,17 @@ pub(crate) enum News {
 }
 
 impl Agent {
-    /// An agent, and what its hands have to work at.
-    pub(crate) fn new(min_hold: Duration) -> (Arc<Self>, Receiver<News>) {
+    /// An agent, and who is to do its work.
+    pub(crate) fn new(min_hold: Duration, driver: Arc<dyn Driver>) -> (Arc<Self>, Hands) {
         let (news, work) = unbounded();
-        let agent = Self {
+        let agent = Arc::new(Self {
             news,
             due: Mutex::default(),
             number: AtomicU64::new(0),
             min_hold_ms: min_hold.as_millis() as u64,
-        };
-        (Arc::new(agent), work)
+        });
+        let hands = Hands { agent: Arc::downgrade(&agent), work, driver };
+        (agent, hands)
     }
 
     /// Has it settled soon. Never blocks.
@@ -99,41 +101,62 @@ impl Agent {
     }
 }
 
-/// Works until the agent is gone.
-pub(crate) fn employ(
-    agent: &Arc<Agent>,
+/// Who does the work of an agent.
+pub(crate) struct Hands {
+    agent: Weak<Agent>,
     work: Receiver<News>,
     driver: Arc<dyn Driver>,
-) -> std::io::Result<()> {
-    let agent = Arc::downgrade(agent);
-    let hands = move || while work_once(&agent, &work, &*driver) {};
-    thread::Builder::new().name("tierlock-agent".into()).spawn(hands).map(drop)
 }
 
-fn work_once(agent: &Weak<Agent>, work: &Receiver<News>, driver: &dyn Driver) -> bool {
-    let Some(next) = agent.upgrade().map(|agent| agent.settle_due(driver.now())) else {
-        return false;
-    };
-    let news = match next {
-        None => work.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        Some(at) => {
-            let pause = Duration::from_millis(at.0.saturating_sub(driver.now().0));
-            work.recv_timeout(pause)
-        }
-    };
-    match news {
-        Ok(News::Of(resource)) => {
-            if let Some(resource) = resource.upgrade() {
-                // Why it could not be, its waiters were told.
-                let _ = resource.settle(false);
-            }
-        }
-        Ok(News::Sooner) => {}
-        Ok(News::Retired(resource)) => drop(resource),
-        Err(RecvTimeoutError::Timeout) => {}
-        Err(RecvTimeoutError::Disconnected) => return false,
+impl Hands {
+    /// Has a thread do the work until the agent is gone.
+    pub(crate) fn employ(self) -> io::Result<()> {
+        let works = move || while self.work_and_wait() {};
+        thread::Builder::new().name("tierlock-agent".into()).spawn(works).map(drop)
     }
-    true
+
+    fn work_and_wait(&self) -> bool {
+        let Some(agent) = self.agent.upgrade() else { return false };
+        let next = agent.settle_due(self.driver.now());
+        drop(agent);
+        let news = match next {
+            None => self.work.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => {
+                let pause = at.0.saturating_sub(self.driver.now().0);
+                self.work.recv_timeout(Duration::from_millis(pause))
+            }
+        };
+        match news {
+            Ok(news) => news.handle(),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        true
+    }
+
+    /// Does what there is to do now; tells whether there was any news.
+    #[cfg(test)]
+    pub(crate) fn work(&self) -> bool {
+        if let Some(agent) = self.agent.upgrade() {
+            agent.settle_due(self.driver.now());
+        }
+        self.work.try_recv().map(News::handle).is_ok()
+    }
+}
+
+impl News {
+    fn handle(self) {
+        match self {
+            Self::Of(resource) => {
+                if let Some(resource) = resource.upgrade() {
+                    // Why it could not be, its waiters were told.
+                    let _ = resource.settle(false);
+                }
+            }
+            Self::Sooner => {}
+            Self::Retired(resource) => drop(resource),
+        }
+    }
 }
 
 impl fmt::Debug for Agent {

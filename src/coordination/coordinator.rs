@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::agent::{self, Agent};
+use super::agent::{Agent, Hands};
 use super::driver::{Capability, Driver, Key};
 use super::lock::ClusterLock;
 use super::member::{Lost, Member, engine_error};
@@ -92,21 +92,34 @@ impl Connect {
             let capability = format!("{lacking:?}").into();
             return Err(CoordinationError::Incapable { at: driver.name().into(), capability });
         }
-        let member = Member::join(Arc::clone(&driver), name, self.ttl)?;
-        let (agent, work) = Agent::new(self.min_hold);
-        agent::employ(&agent, work, driver).map_err(|error| {
+        let ttl = self.ttl;
+        let (coordinator, hands) = self.by_hand(driver, name)?;
+        let threads = coordinator.inner.member.stay_alive(ttl).and_then(|()| hands.employ());
+        threads.map_err(|error| {
             let error = DriverError::new(DriverErrorKind::Unavailable, error);
-            member.engine_error("starting a thread", error)
+            coordinator.engine_error("starting a thread", error)
         })?;
-        Ok(Coordinator { inner: Arc::new(Inner { member, agent, resources: Mutex::default() }) })
+        Ok(coordinator)
+    }
+
+    /// Takes part without any thread: somebody else says that the member lives, and does its work.
+    pub(crate) fn by_hand(
+        self,
+        driver: Arc<dyn Driver>,
+        name: &str,
+    ) -> Result<(Coordinator, Hands), CoordinationError> {
+        let member = Member::join(Arc::clone(&driver), name, self.ttl)?;
+        let (agent, hands) = Agent::new(self.min_hold, driver);
+        let inner = Inner { member, agent, resources: Mutex::default() };
+        Ok((Coordinator { inner: Arc::new(inner) }, hands))
     }
 }
 
 impl Engine {
-    fn driver(self) -> Result<Arc<dyn Driver>, CoordinationError> {
+    fn driver(&self) -> Result<Arc<dyn Driver>, CoordinationError> {
         match self {
-            Self::Given(driver) => Ok(driver),
-            Self::At(url) => super::connect::connect(&url),
+            Self::Given(driver) => Ok(Arc::clone(driver)),
+            Self::At(url) => super::connect::connect(url),
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct Elsewhere {
 struct Claim {
     chain: Arc<Chain>,
     to: Mode,
+    priority: Priority,
 }
 
 /// The owners of this process, at one lock.
@@ -157,9 +158,12 @@ impl Elsewhere {
         waker: &Waker,
     ) -> Result<(), Refused> {
         let to = self.mode().map_or(mode, |own| own.join(mode));
-        match &self.claim {
+        match &mut self.claim {
             Some(claim) if claim.to == to => {
-                claim.chain.set_priority(priority);
+                if claim.priority != priority {
+                    claim.priority = priority;
+                    claim.chain.set_priority(priority);
+                }
                 return Ok(());
             }
             _ => self.drop_claim(),
@@ -175,7 +179,7 @@ impl Elsewhere {
             Ok(Begun::Done(task)) => self.have(task, to),
             Ok(Begun::Waits(chain)) => {
                 let decided = chain.poll(waker);
-                self.claim = Some(Claim { chain, to });
+                self.claim = Some(Claim { chain, to, priority });
                 if decided {
                     self.collect()?;
                 }
@@ -191,7 +195,7 @@ impl Elsewhere {
     /// As [`claim`](Self::claim).
     pub(super) fn collect(&mut self) -> Result<(), Refused> {
         let decided = |claim: &mut Claim| claim.chain.is_decided();
-        let Some(Claim { chain, to }) = self.claim.take_if(decided) else { return Ok(()) };
+        let Some(Claim { chain, to, .. }) = self.claim.take_if(decided) else { return Ok(()) };
         match chain.take() {
             Ok(task) => self.have(task, to),
             Err(refusal) => return self.refused(&refusal),

@@ -322,6 +322,13 @@ impl ClusterGuard {
         Ok(*self.token.get_or_init(|| token))
     }
 
+    /// A token of its own, for what was held in another mode before.
+    #[cfg(test)]
+    pub(crate) fn fresh_token(&self) -> Result<u64, CoordinationError> {
+        self.check()?;
+        self.resource.next_token()
+    }
+
     /// Who held the lock exclusively before and ended without releasing it: an owner here by a panic, or a member elsewhere by
     /// its death. Told once, to an exclusive holder.
     #[must_use]

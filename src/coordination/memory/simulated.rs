@@ -100,7 +100,8 @@ impl World {
     /// Has `interposed` decide over each call on each leg of its way.
     ///
     /// What it does meanwhile, happens in between: if it moves the clock, the call is late; if it has others call the store,
-    /// they are there first. Their calls are decided over as well.
+    /// they are there first. Their calls are decided over as well. What it captured is kept until [`calm`](Self::calm), the
+    /// store too.
     pub fn interpose(&self, interposed: impl Fn(Call<'_>, Leg) -> Fate + Send + Sync + 'static) {
         let interposed: Interposed = Arc::new(interposed);
         self.replace(Some(interposed));
