@@ -187,6 +187,11 @@ impl Member {
 
     /// Says once more that the member lives; returns when to say so again, or `None` if it is lost.
     pub(crate) fn beat(&self, ttl: Duration) -> Option<Duration> {
+        if self.check().is_err() {
+            // Nobody has to wait for the end of what is over.
+            let _ = self.seat.leave();
+            return None;
+        }
         match self.seat.beat() {
             Ok(until) => {
                 let renewed = |now: u64| (now != LOST).then(|| deadline(until));

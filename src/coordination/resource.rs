@@ -360,7 +360,7 @@ impl Drop for Resource {
         let _ = self.update(|record| {
             record.withdraw(me, now);
             // Somebody here may use the resource anew, and what that one was granted is not this one's to give back.
-            if record.holder(me).map(|holder| holder.token) == state.granted_token() {
+            if state.knows(record.holder(me)) {
                 record.lower(me, None, now);
             }
             Ok(())
@@ -374,6 +374,7 @@ impl fmt::Debug for Resource {
             .field("key", &self.key)
             .field("at", self.member.at())
             .field("lock", &self.lock.held())
+            .field("state", &self.turn.try_lock().map(|turn| format!("{:?}", turn.state)))
             .finish_non_exhaustive()
     }
 }

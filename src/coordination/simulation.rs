@@ -298,14 +298,25 @@ impl Simulation {
             }
             self.world.advance(500);
         }
-        let stuck = |process: &Mutex<Process>| {
+        for process in &self.processes {
             let process = process.lock();
-            process.locks.iter().map(|lock| (lock.holders(), lock.waiters())).collect::<Vec<_>>()
-        };
-        panic!(
-            "somebody waits for ever: {:#?}",
-            self.processes.iter().map(stuck).collect::<Vec<_>>()
-        );
+            eprintln!("{} {:?}", process.coordinator.member(), process.coordinator.check());
+            for lock in &process.locks {
+                eprintln!("  {:?}", lock.resource());
+                for by in lock.holders().into_iter().flatten() {
+                    eprintln!("    {} {} {:?}", by.owner, by.mode, by.held_ms);
+                }
+                for by in lock.waiters().into_iter().flatten() {
+                    eprintln!("    waits: {} {}", by.owner, by.mode);
+                }
+            }
+            for (owner, job) in &process.jobs {
+                if let Job::Waits(pending, at) = job {
+                    eprintln!("  {} waits for lock-{at} at {:?}", owner.name(), pending.position());
+                }
+            }
+        }
+        panic!("somebody waits for ever");
     }
 
     fn check_nothing_left(&self) {

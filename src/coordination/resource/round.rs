@@ -15,6 +15,7 @@ use crate::error::CoordinationError;
 use crate::hold::Refused;
 
 /// What a member knows of a resource.
+#[derive(Debug)]
 pub(super) struct State {
     pub(super) elsewhere: Elsewhere,
     /// What the record says that the member holds, as it was read last.
@@ -25,6 +26,8 @@ pub(super) struct State {
     hopeless: Option<Option<Mode>>,
     /// Whether the member is in line in the record.
     waits: bool,
+    /// Whether something was said to the engine, and nobody knows whether it heard.
+    unsure: bool,
     watch: Option<Watch>,
     /// Whoever stands in the way, and has to be seen to die.
     watched: BTreeMap<MemberId, Watch>,
@@ -67,13 +70,14 @@ impl State {
             uncache: false,
             hopeless: None,
             waits: false,
+            unsure: false,
             watch: None,
             watched: BTreeMap::new(),
         }
     }
 
     /// The first fencing token of what is granted.
-    pub(super) fn granted_token(&self) -> Option<u64> {
+    fn granted_token(&self) -> Option<u64> {
         self.granted.map(|grant| grant.token)
     }
 
@@ -84,7 +88,12 @@ impl State {
 
     /// Tells whether the record has this member among its parties.
     pub(super) fn has_part(&self) -> bool {
-        self.granted.is_some() || self.waits
+        self.granted.is_some() || self.waits || self.unsure
+    }
+
+    /// Tells whether the record gives the member what this knows of.
+    pub(super) fn knows(&self, holder: Option<&Holder>) -> bool {
+        self.unsure || holder.map(|holder| holder.token) == self.granted_token()
     }
 }
 
@@ -267,6 +276,7 @@ impl Resource {
     fn take_note(&self, state: &mut State, view: &View, want: Option<&Want>) {
         let before = state.granted;
         state.waits = view.waits;
+        state.unsure = false;
         let end = |holder: &Holder| holder.until.map_or(FOR_EVER, |until| until.0);
         self.until_ms.store(view.holder.as_ref().map_or(0, end), Ordering::Release);
         state.granted = view.holder.as_ref().map(|holder| Grant {
@@ -375,12 +385,14 @@ impl Resource {
         if error.is_lost() {
             state.granted = None;
             state.waits = false;
+            state.unsure = false;
             self.until_ms.store(0, Ordering::Release);
             state.watch = None;
             state.watched.clear();
             let _ = state.elsewhere.claim(Mode::Exclusive, Priority::MIN, &self.waker());
-        } else if state.granted.is_some() {
+        } else {
             const RETRY_MS: u64 = 100;
+            state.unsure = true;
             self.ring_at(self.member.now().plus_ms(RETRY_MS));
         }
     }
