@@ -13,11 +13,13 @@ pub mod memory;
 pub(crate) mod resource;
 #[cfg(test)]
 mod simulation;
+mod value;
 
 pub use self::coordinator::{Connect, Coordinator};
 pub use self::driver::*;
 pub use self::lock::{AcquireCluster, ClusterGuard, ClusterLock, HeldBy};
 pub use self::member::Lost;
+pub use self::value::Value;
 pub use crate::core::member::MemberId;
 pub use crate::core::record::Moment;
 pub use crate::error::{CoordinationError, DriverError, DriverErrorKind};

@@ -13,6 +13,7 @@ use super::driver::{Capability, Driver, Key};
 use super::lock::ClusterLock;
 use super::member::{Lost, Member, engine_error};
 use super::resource::{OnAbandoned, Resource};
+use super::value::Value;
 use crate::core::member::MemberId;
 use crate::error::{CoordinationError, DriverError, DriverErrorKind};
 use crate::hold::Lock;
@@ -235,6 +236,17 @@ impl Coordinator {
     /// Gives back what was granted of resources that nobody here uses any more.
     pub(crate) fn retire(&self, resources: impl IntoIterator<Item = Arc<Resource>>) {
         resources.into_iter().for_each(|resource| self.inner.agent.retire(resource));
+    }
+
+    /// The value of this name, which all members share.
+    ///
+    /// # Errors
+    /// [`BadName`](CoordinationError::BadName) if the name is empty or longer than some 1,000 bytes.
+    ///
+    /// # Examples
+    /// See [`Value`].
+    pub fn value(&self, name: &str) -> Result<Value, CoordinationError> {
+        Ok(Value::new(self.seat(), key_of(["value", name], "a value", name)?))
     }
 
     /// The resource of this key, made if nobody here uses it.
