@@ -2,6 +2,8 @@
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
 pub(crate) mod agent;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub(crate) mod connect;
 mod coordinator;
 pub mod driver;

@@ -72,3 +72,13 @@ pub use crate::session::{
 pub use crate::shared_lock::{AcquireLock, DeleteLock, Guard, SharedLock, UpgradeLock};
 pub use crate::target::Target;
 pub use tierlock_macros::{Level, ssynchronized};
+
+/// What fuzzing needs to reach.
+#[cfg(all(fuzzing, feature = "coordination"))]
+#[doc(hidden)]
+pub mod fuzzed {
+    /// Plays with what may be a record.
+    pub fn record(input: &[u8]) {
+        crate::core::record::fuzzed::record(input);
+    }
+}

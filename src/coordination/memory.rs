@@ -374,3 +374,6 @@ static HOST: LazyLock<Arc<str>> = LazyLock::new(|| {
     let name = None;
     name.unwrap_or_else(|| "localhost".into())
 });
+
+#[cfg(test)]
+mod tests;

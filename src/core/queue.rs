@@ -170,7 +170,7 @@ impl<W> Queue<W> {
         priority: Priority,
         waiter: W,
     ) -> Result<Ticket, Deadlock> {
-        if self.conversions.iter().any(|c| !to.admits(c.from) && !c.to.admits(from)) {
+        if self.conversions.iter().any(|c| c.deadlocks(from, to)) {
             return Err(Deadlock);
         }
         let ticket = self.arrive();
@@ -285,6 +285,14 @@ impl<W> Queue<W> {
         all.find(|(_, waiter)| is(waiter)).map(|(ticket, _)| ticket)
     }
 
+    /// Tells whether [`push_conversion`](Self::push_conversion) between these modes would be refused if this request were not
+    /// pending any more.
+    #[cfg(feature = "coordination")]
+    pub(crate) fn deadlocks_without(&self, gone: Option<Ticket>, from: Mode, to: Mode) -> bool {
+        let mut staying = self.conversions.iter().filter(|c| Some(c.ticket) != gone);
+        staying.any(|c| c.deadlocks(from, to))
+    }
+
     /// What goes first.
     pub(crate) fn first(&self) -> Option<Waiting<'_, W>> {
         let group = self.front().map(|rank| &self.groups[&rank.group]);
@@ -393,6 +401,11 @@ impl<W> Group<W> {
 }
 
 impl<W> Conversion<W> {
+    /// Tells whether this one and a conversion between these modes would each wait for the other.
+    fn deadlocks(&self, from: Mode, to: Mode) -> bool {
+        !to.admits(self.from) && !self.to.admits(from)
+    }
+
     fn look(&self) -> Waiting<'_, W> {
         let waiters = vec![&self.waiter];
         Waiting { mode: self.to, priority: self.priority, from: Some(self.from), waiters }

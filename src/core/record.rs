@@ -3,6 +3,7 @@
 //! The same queue decides as in a process. What differs: the parties are members, of which some die; time comes in as an
 //! argument; every grant takes numbers that never come again; and it can be written down. Knows nothing of where.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -152,8 +153,8 @@ impl Record {
     }
 
     fn restore(written: WrittenRecord) -> Result<Self, Flaw> {
-        if written.next_token > TOKEN_MAX {
-            return Err("tokens that never were given");
+        if !(1..=TOKEN_MAX).contains(&written.next_token) {
+            return Err("a next token that nobody comes to");
         }
         let queue = Queue::read(written.queue)?;
         let record = Self {
@@ -241,23 +242,20 @@ impl Record {
     pub(crate) fn recall(&self, member: &MemberId) -> Option<Recall> {
         let held = self.holder(member)?.mode;
         let waiting = self.queue.waiting();
-        let own = |party: &&Party| party.member == *member;
-        let front = match waiting.first()?.from {
-            // Any conversion may go, whatever stands before it.
-            Some(_) => waiting.iter().find(|w| {
-                w.from.is_some() && !w.mode.admits(held) && !w.waiters.iter().any(&own)
-            })?,
-            None => waiting.first()?,
-        };
-        let in_the_way = !front.mode.admits(held) && !front.waiters.iter().any(own);
-        in_the_way.then_some(Recall { mode: front.mode, priority: front.priority })
+        // Any conversion may go, whatever stands before it; while one waits, nobody else.
+        let conversions = waiting.iter().take_while(|waiting| waiting.from.is_some()).count();
+        let may_go = waiting.iter().take(conversions.max(1));
+        let others = may_go.filter(|w| w.waiters.iter().all(|party| party.member != *member));
+        let mut blocked = others.filter(|waiting| !waiting.mode.admits(held));
+        blocked.next().map(|w| Recall { mode: w.mode, priority: w.priority })
     }
 
     /// Asks for the resource on behalf of the party, in `mode` beside what it holds; granted at once if nobody is overtaken.
-    /// In place of an earlier request that still waits, unless that was the same.
+    /// In place of an earlier request that still waits; one for the same mode keeps its place, and its party.
     ///
     /// # Errors
-    /// [`Deadlock`] if the member holds the resource and it and another holder would each wait for the other to give way.
+    /// [`Deadlock`] if the member holds the resource and it and another holder would each wait for the other to give way;
+    /// an earlier request still waits then.
     pub(crate) fn ask(
         &mut self,
         party: Party,
@@ -275,7 +273,13 @@ impl Record {
             self.set_priority(&party.member, priority, now);
             return Ok(());
         }
-        self.withdraw(&party.member, now);
+        let earlier = self.ticket(&party.member);
+        if held.is_some_and(|held| self.queue.deadlocks_without(earlier, held, wanted)) {
+            return Err(Deadlock);
+        }
+        if let Some(earlier) = earlier {
+            self.queue.cancel(earlier);
+        }
         match held {
             None => drop(self.queue.push(wanted, priority, party)),
             Some(held) => drop(self.queue.push_conversion(held, wanted, priority, party)?),
@@ -300,7 +304,10 @@ impl Record {
         }
     }
 
-    /// Keeps of the member's hold what `mode` permits, or nothing. A conversion that waits is withdrawn.
+    /// Keeps of the member's hold what `mode` permits, or nothing. A conversion that waits is withdrawn, unless all is kept.
+    ///
+    /// # Panics
+    /// If what is held does not cover `mode`.
     pub(crate) fn lower(&mut self, member: &MemberId, mode: Option<Mode>, now: Moment) {
         let Some(at) = self.holders.iter().position(|h| h.party.member == *member) else { return };
         let held = self.holders[at].mode;
@@ -313,7 +320,8 @@ impl Record {
         match mode {
             None => drop(self.holders.remove(at)),
             Some(mode) => {
-                debug_assert!(held.covers(mode), "{held} does not cover {mode}");
+                // Written down, what two cannot hold would keep everybody from it.
+                assert!(held.covers(mode), "{held} does not cover {mode}");
                 self.holders[at].mode = mode;
             }
         }
@@ -425,24 +433,51 @@ impl Record {
 
     /// Says which of the invariants of a state at rest does not hold.
     fn check(&self) -> Result<(), Flaw> {
-        let mut held = Held::FREE;
-        for (at, holder) in self.holders.iter().enumerate() {
-            let again = self.holders[..at].iter().any(|h| h.party.member == holder.party.member);
-            if again || !held.admits(holder.mode, 1) || holder.token >= self.next_token {
-                return Err("holders that cannot hold at a time");
-            }
-            held = held.with(holder.mode, 1);
-        }
-        let mut seen = std::collections::HashSet::new();
+        let holding = self.check_holders()?;
+        let mut seen = BTreeSet::new();
         for waiting in self.queue.waiting() {
             for party in &waiting.waiters {
-                let holds = self.holder(&party.member).map(|holder| holder.mode);
+                let holds = holding.get(&party.member).copied();
                 if !seen.insert(&party.member) || holds != waiting.from {
                     return Err("a member that waits twice, or to convert what it does not hold");
                 }
             }
         }
-        if self.queue.next(held).is_some() { Err("somebody waits who could go") } else { Ok(()) }
+        match self.queue.next(self.held()) {
+            Some(_) => Err("somebody waits who could go"),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns who holds in which mode.
+    fn check_holders(&self) -> Result<BTreeMap<&MemberId, Mode>, Flaw> {
+        let (mut holding, mut held) = (BTreeMap::new(), Held::FREE);
+        for Holder { party, mode, .. } in &self.holders {
+            if holding.insert(&party.member, *mode).is_some() || !held.admits(*mode, 1) {
+                return Err("holders that cannot hold at a time");
+            }
+            held = held.with(*mode, 1);
+        }
+        self.check_tokens().map(|()| holding)
+    }
+
+    fn check_tokens(&self) -> Result<(), Flaw> {
+        // A grant's tokens are its own, and nobody has one that is still to be given.
+        let mut free = self.next_token;
+        let mut tokens: Vec<u64> = self.holders.iter().map(|holder| holder.token).collect();
+        tokens.sort_unstable();
+        for token in tokens.into_iter().rev() {
+            match free.checked_sub(TOKENS_PER_GRANT) {
+                Some(last) if (1..=last).contains(&token) => free = token,
+                _ => return Err("tokens that were never given, or twice"),
+            }
+        }
+        let previous = self.holders.iter().filter_map(|holder| holder.previous.as_ref());
+        let mut told = self.abandoned.iter().chain(previous);
+        if told.any(|abandonment| !(1..self.next_token).contains(&abandonment.token)) {
+            return Err("an end of what was never granted");
+        }
+        Ok(())
     }
 }
 
@@ -455,3 +490,8 @@ fn other_format(bytes: &[u8]) -> Option<Unreadable> {
     let head: Head = serde_json::from_slice(bytes).ok()?;
     (head.format != FORMAT).then_some(Unreadable::Format(head.format))
 }
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
+#[cfg(test)]
+mod tests;

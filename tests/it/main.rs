@@ -2,6 +2,8 @@
 
 mod annotations;
 mod condition;
+#[cfg(feature = "conformance")]
+mod conformance;
 #[cfg(feature = "coordination")]
 mod coordination;
 mod lock_set;

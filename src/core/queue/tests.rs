@@ -15,13 +15,13 @@ pub(crate) struct Pending<W> {
     pub(crate) arrival: u64,
 }
 
-impl<W: Copy> Queue<W> {
+impl<W: Clone> Queue<W> {
     /// Everything pending, in queue order, after a look at what only later steps would show.
     pub(crate) fn anatomy(&self) -> Vec<Pending<W>> {
         let mut ranks: Vec<_> = self.order.iter().map(|(_, rank)| rank.0).collect();
         ranks.sort_unstable();
         let conversions = self.conversions.iter().map(|c| Pending {
-            waiter: c.waiter,
+            waiter: c.waiter.clone(),
             from: Some(c.from),
             mode: c.to,
             priority: c.priority,
@@ -34,7 +34,7 @@ impl<W: Copy> Queue<W> {
             let open = self.open.get(&(group.mode, group.priority)) == Some(&rank.group);
             assert_eq!(open, group.mode.admits(group.mode), "who can be joined is joined");
             group.members.iter().map(|(ticket, waiter)| Pending {
-                waiter: *waiter,
+                waiter: waiter.clone(),
                 from: None,
                 mode: group.mode,
                 priority: group.priority,
@@ -48,9 +48,10 @@ impl<W: Copy> Queue<W> {
     }
 }
 
-impl<W: Copy> Clone for Queue<W> {
+impl<W: Clone> Clone for Queue<W> {
     fn clone(&self) -> Self {
-        let conversions = self.conversions.iter().map(|c| Conversion { ..*c });
+        let conversions =
+            self.conversions.iter().map(|c| Conversion { waiter: c.waiter.clone(), ..*c });
         let group =
             |g: &Group<W>| Group { mode: g.mode, priority: g.priority, members: g.members.clone() };
         Self {

@@ -40,6 +40,9 @@ struct WrittenGroup<W> {
     members: Vec<(u64, W)>,
 }
 
+/// Half the numbers there are, so that a number read and believed can still be counted on from.
+const ARRIVALS_MAX: u64 = u64::MAX / 2;
+
 /// What is wrong with a queue that was read.
 pub(crate) type Flaw = &'static str;
 
@@ -66,6 +69,9 @@ impl<W> Queue<W> {
     /// # Errors
     /// What no queue ever looks like.
     pub(crate) fn read(written: Written<W>) -> Result<Self, Flaw> {
+        if written.arrivals > ARRIVALS_MAX {
+            return Err("more arrivals than there can have been");
+        }
         let mut tickets = HashSet::new();
         let mut ticket = |number: u64| {
             let fresh = (1..=written.arrivals).contains(&number) && tickets.insert(number);
@@ -75,6 +81,9 @@ impl<W> Queue<W> {
         for c in written.conversions {
             if c.from == c.to || !c.to.covers(c.from) {
                 return Err("a conversion to a mode that is not stronger");
+            }
+            if queue.deadlocks_without(None, c.from, c.to) {
+                return Err("two conversions that wait for one another");
             }
             queue.place_conversion(Conversion {
                 ticket: ticket(c.ticket)?,
@@ -105,7 +114,9 @@ impl<W> Queue<W> {
     ) -> Result<(), Flaw> {
         let Some(&first) = members.keys().next() else { return Err("a group of nobody") };
         let full = if mode.admits(mode) { Held::SHARERS_MAX } else { 1 };
-        if earliest > first || members.len() as u64 > full {
+        // Who goes alone stands in no place but its own; a group keeps that of a member that left.
+        let stands = if full == 1 { first..=first } else { Ticket(1)..=first };
+        if !stands.contains(&earliest) || members.len() as u64 > full {
             return Err("a group that arrived after its members, or has too many");
         }
         if self.open.contains_key(&(mode, priority)) {
