@@ -1,0 +1,4 @@
+//! Coordination across processes.
+
+#[cfg(unix)]
+mod file;
