@@ -12,10 +12,10 @@
 //! machine's alone. So are file systems that a process provides (FUSE).
 //!
 //! **Durability.** A swap is one atomic rename. What was stored survives the death of any process, and of all of them, at any
-//! instruction. A loss of power takes the members with it; records are then as they were up to some seconds before, or torn, which
-//! is an error that names the record (remove its file by hand: nobody can hold it any more). With `?sync=full` a swap returns when
-//! it is on the disk, nobody reads what is not, and all of it survives. The directory keeps the choice: whoever opens it with another
-//! is refused.
+//! instruction. A loss of power takes the members with it; what was stored within the last half minute or so may then be missing,
+//! fencing tokens with it, or torn: an error that names the record (remove its file by hand: nobody holds it any more). With
+//! `?sync=full` a swap returns when it is on the disk, nobody reads what is not, and all of it survives. The directory keeps the
+//! choice: whoever opens it with another is refused. No choice makes up for a program that removes old files: not in `/tmp`.
 //!
 //! **Liveness.** A member lives as long as some process has its file open and locked: until it leaves, or its process ends. The kernel
 //! frees the lock, and tells those who watch, within about a millisecond, also after `kill -9`. A process that is stopped lives. So
@@ -439,5 +439,106 @@ impl Driver for File {
     fn members(&self) -> Result<Vec<MemberId>, DriverError> {
         self.store.check_process(DriverErrorKind::Refused)?;
         self.store.files.members.alive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    struct Ground(std::path::PathBuf);
+
+    impl Ground {
+        fn new(test: &str) -> Self {
+            let name = format!("tierlock-{test}-{}", std::process::id());
+            Self(std::env::temp_dir().join(name))
+        }
+    }
+
+    impl Drop for Ground {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn kind<T: std::fmt::Debug>(result: Result<T, DriverError>) -> DriverErrorKind {
+        result.expect_err("another process asks").kind()
+    }
+
+    #[test]
+    fn a_forked_process_is_refused_and_does_its_parent_no_harm() {
+        let ground = Ground::new("forked");
+        let parent = File::open(&ground.0).unwrap();
+        // What a forked process has: the same, but for its process id.
+        let mut child = File::open(&ground.0).unwrap();
+        let (id, file) = child.store.files.members.join("m", child.store.pid, "host").unwrap();
+        let life = Arc::new(Life::new(id.clone(), file));
+        let store = Arc::get_mut(&mut child.store).unwrap();
+        store.seats.get_mut().insert(id.clone(), Arc::clone(&life));
+        store.pid += 1;
+        let seat = FileSeat::new(Arc::clone(&child.store), Arc::clone(&life));
+
+        let key = Key::of(["a"]).unwrap();
+        let reporter = Reporter::new(|_| ());
+        let watched = child.watch(Subject::Record(key.clone()), reporter);
+        for kind in [
+            kind(child.read(&key)),
+            kind(child.keys("")),
+            kind(child.is_alive(&id)),
+            kind(child.members()),
+            kind(child.join("other", PATIENCE)),
+            kind(watched),
+        ] {
+            assert_eq!(kind, DriverErrorKind::Refused);
+        }
+        let swapped = child.compare_and_swap(&key, Version::ABSENT, b"x", &id);
+        for kind in [kind(swapped), kind(seat.beat()), kind(seat.leave())] {
+            assert_eq!(kind, DriverErrorKind::Lost);
+        }
+        drop((seat, child));
+        assert!(parent.is_alive(&id).unwrap(), "the child's end is not its parent's");
+    }
+
+    #[test]
+    fn a_child_that_has_its_parents_files_keeps_it_alive_unless_it_leaves() {
+        for leaves in [false, true] {
+            let ground = Ground::new("child");
+            let observer = File::open(&ground.0).unwrap();
+            let driver = File::open(&ground.0).unwrap();
+            let seat = driver.join("m", PATIENCE).unwrap();
+            let id = seat.id().clone();
+            let life = Arc::clone(&driver.store.seats.lock()[&id]);
+            let shared = life.file.read().as_ref().unwrap().try_clone().unwrap();
+            let mut child =
+                Command::new("sleep").arg("60").stdin(Stdio::from(shared)).spawn().unwrap();
+            if leaves {
+                drop(seat);
+            } else {
+                // As the kernel closes it for a process that was killed.
+                drop(life.file.write().take());
+            }
+            assert_eq!(observer.is_alive(&id).unwrap(), !leaves);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(!observer.is_alive(&id).unwrap());
+        }
+    }
+
+    #[test]
+    fn who_is_killed_before_it_synced_is_made_up_for_by_the_next_who_reads() {
+        let ground = Ground::new("synced");
+        let durable = || File::options().durability(Durability::PowerLoss).open(&ground.0).unwrap();
+        let (driver, other) = (durable(), durable());
+        let seat = driver.join("m", PATIENCE).unwrap();
+        let key = Key::of(["a"]).unwrap();
+        let lock = Lock::Records(names::hash(b"a"));
+        let is_unsynced = || driver.store.locks.hold(lock).unwrap().is_unsynced().unwrap();
+        driver.compare_and_swap(&key, Version::ABSENT, b"x", seat.id()).unwrap();
+        assert!(!is_unsynced());
+        driver.store.locks.hold(lock).unwrap().set_unsynced(true).unwrap();
+        assert_eq!(other.read(&key).unwrap().content.unwrap(), b"x");
+        assert!(!is_unsynced());
     }
 }

@@ -51,8 +51,7 @@ impl Members {
         }
         let id = MemberId::new(name, host, pid, self.fresh_life()?);
         // Somebody who was killed may have left one, and a child of theirs may have it locked.
-        self.folder.remove(DRAFT)?;
-        let mut file = self.folder.create_new(DRAFT)?;
+        let mut file = self.folder.create_anew(DRAFT)?;
         let failed = |error| self.folder.failed("write", &own, error);
         let text = serde_json::to_vec(&id).expect("a member can be written down");
         file.write_all(&text).map_err(failed)?;

@@ -22,7 +22,7 @@ const LEAVING_PATIENCE: Duration = Duration::from_millis(100);
 pub(super) struct Life {
     id: MemberId,
     /// `None` once it left. What a swap reads while it swaps, so that nobody leaves meanwhile.
-    file: RwLock<Option<File>>,
+    pub(super) file: RwLock<Option<File>>,
 }
 
 impl Life {

@@ -1,5 +1,6 @@
 //! Who lives, and how soon others learn that somebody does not.
 
+use std::sync::Barrier;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 
@@ -7,7 +8,7 @@ use tierlock::coordination::file::File;
 use tierlock::coordination::{Driver, DriverErrorKind, Subject};
 
 use super::processes::Process;
-use super::{Directory, TTL, expect_error, join, key, store, watch};
+use super::{Directory, TTL, expect_error, join, key, shell, store, watch};
 use crate::support::{LONG, ms, now, on_a_slow_machine, until};
 
 #[test]
@@ -115,17 +116,41 @@ fn a_second_join_in_the_same_process_is_refused_whichever_driver_is_asked() {
 
 #[test]
 fn of_many_that_join_at_a_time_under_one_name_one_does() {
+    const THREADS: usize = 4;
     let directory = Directory::new();
-    for _ in 0..20 {
+    let drivers: [_; THREADS] = std::array::from_fn(|_| directory.open());
+    for _ in 0..50 {
+        let begin = Barrier::new(THREADS);
+        let join = |driver: &File| {
+            begin.wait();
+            driver.join("m", TTL)
+        };
         let joined: Vec<_> = thread::scope(|scope| {
-            let join = || directory.open().join("m", TTL);
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(join)).collect();
+            let join = &join;
+            let threads: Vec<_> =
+                drivers.iter().map(|driver| scope.spawn(move || join(driver))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        let seats: Vec<_> = joined.into_iter().filter_map(Result::ok).collect();
-        assert_eq!(seats.len(), 1);
-        assert_eq!(directory.open().members().unwrap(), [seats[0].id().clone()]);
+        let (seats, errors): (Vec<_>, Vec<_>) = joined.into_iter().partition(Result::is_ok);
+        let [Ok(seat)] = &seats[..] else { panic!("{seats:?}") };
+        assert_eq!(drivers[0].members().unwrap(), [seat.id().clone()]);
+        for error in errors {
+            expect_error(error, DriverErrorKind::NameTaken, &["m"]);
+        }
     }
+}
+
+#[test]
+fn a_program_that_a_member_starts_does_not_keep_it_alive() {
+    let directory = Directory::new();
+    let driver = directory.open();
+    let mut process = Process::start("parent", &directory.store(), "m");
+    let child = process.hear();
+    let member = driver.members().unwrap().pop().expect("it joined");
+    process.kill();
+    let lives = driver.is_alive(&member).unwrap();
+    assert!(shell(&format!("kill {child}")), "the program still runs");
+    assert!(!lives);
 }
 
 #[test]

@@ -110,6 +110,7 @@ fn a_part_that_another_process_plays() {
     let driver = File::open(env::var_os(STORE).expect("it is told where")).expect("it opens");
     match part {
         "member" => be_member(&driver, name),
+        "parent" => start_a_program(&driver, name),
         "adds" => add(&driver, name, true),
         "spins" => add(&driver, name, false),
         _ => panic!("no part {part:?}"),
@@ -125,6 +126,16 @@ fn be_member(driver: &File, name: &str) {
         }
         Err(error) => say(&format!("{:?} {error}", error.kind())),
     }
+}
+
+/// Joins, starts another program, and says which process that is.
+fn start_a_program(driver: &File, name: &str) {
+    let _seat = driver.join(name, TTL).expect("the name is free");
+    let mut sleep = Command::new("sleep");
+    // Not our output, which is read until the last who has it closes it.
+    let child = sleep.arg("60").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    say(&child.expect("it is there").id().to_string());
+    wait_for_the_end();
 }
 
 /// Adds one to the number in a record again and again, and says under which version.
