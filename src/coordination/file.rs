@@ -21,7 +21,8 @@
 //! frees the lock, and tells those who watch, within about a millisecond, also after `kill -9`. A process that is stopped lives. So
 //! does one whose child was forked, without running another program, and lives on: its files are the child's, too. The child itself is
 //! no member, and whatever it asks of the driver is refused; it connects anew. If a process is stopped in the middle of a swap,
-//! swaps of some records are `Unavailable` until it goes on or dies; the error says which process it is.
+//! swaps of some records, one in sixteen, are `Unavailable` until it goes on or dies, with `?sync=full` reads of them, too; the
+//! error says which process it is.
 
 mod advisory;
 mod folder;
@@ -95,6 +96,17 @@ enum Listening {
     #[default]
     Kernel,
     Polling,
+}
+
+impl Listening {
+    /// How long to trust in what is reported.
+    fn interval(self) -> Duration {
+        match self {
+            // The kernel misses nothing that happens on this machine, or says that it did.
+            Self::Kernel => Duration::from_secs(1),
+            Self::Polling => Duration::from_millis(100),
+        }
+    }
 }
 
 /// How to open a directory.
@@ -369,7 +381,7 @@ impl Driver for File {
 
     fn poll_interval(&self) -> Duration {
         let watcher = self.store.watcher.lock();
-        watcher.as_ref().map_or(watcher::LISTENING_INTERVAL, Watcher::interval)
+        watcher.as_ref().map_or(self.store.listening.interval(), Watcher::interval)
     }
 
     fn read(&self, key: &Key) -> Result<Stored, DriverError> {
@@ -524,6 +536,21 @@ mod tests {
             child.wait().unwrap();
             assert!(!observer.is_alive(&id).unwrap());
         }
+    }
+
+    #[test]
+    fn nobody_joins_or_is_swept_away_while_another_joins() {
+        let ground = Ground::new("joins");
+        let driver = File::open(&ground.0).unwrap();
+        let draft = ground.0.join("members/.member");
+        let held = driver.store.locks.hold(Lock::Members).unwrap();
+        std::fs::write(&draft, "").unwrap();
+        let hasty = File::options().patience(Duration::from_millis(20)).open(&ground.0).unwrap();
+        assert_eq!(kind(hasty.join("m", PATIENCE)), DriverErrorKind::Unavailable);
+        assert!(draft.exists());
+        drop(held);
+        hasty.join("m", PATIENCE).unwrap();
+        assert!(!draft.exists());
     }
 
     #[test]

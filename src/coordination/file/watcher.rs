@@ -16,8 +16,6 @@ use super::super::driver::{DriverError, DriverErrorKind, Reporter, Subject, Watc
 use super::names::file_name;
 use super::{Files, Listening};
 
-/// How long to trust in what the kernel reports: it misses nothing that happens on this machine, or says that it did.
-pub(super) const LISTENING_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the thread looks where it cannot listen, and so how soon it notices.
 const LOOK_INTERVAL_MS: u16 = 10;
 
@@ -72,17 +70,14 @@ impl Watcher {
             Listening::Kernel => inotify::Ears::open(files),
             Listening::Polling => None,
         };
-        let interval = match ears {
-            Some(_) => LISTENING_INTERVAL,
-            None => Duration::from_millis(10 * u64::from(LOOK_INTERVAL_MS)),
-        };
+        let listening = if ears.is_some() { Listening::Kernel } else { Listening::Polling };
         let thread = Thread { files: Arc::clone(files), watched: Arc::clone(&watched), stopped };
         let run = move || match ears {
             Some(ears) => thread.listen(&ears),
             None => thread.look(),
         };
         thread::Builder::new().name("tierlock-file".into()).spawn(run).map_err(failed)?;
-        Ok(Self { watched, stop, interval, pid: std::process::id() })
+        Ok(Self { watched, stop, interval: listening.interval(), pid: std::process::id() })
     }
 
     pub(super) fn interval(&self) -> Duration {

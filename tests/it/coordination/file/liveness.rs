@@ -119,7 +119,7 @@ fn of_many_that_join_at_a_time_under_one_name_one_does() {
     const THREADS: usize = 4;
     let directory = Directory::new();
     let drivers: [_; THREADS] = std::array::from_fn(|_| directory.open());
-    for _ in 0..50 {
+    for _ in 0..200 {
         let begin = Barrier::new(THREADS);
         let join = |driver: &File| {
             begin.wait();
