@@ -526,7 +526,10 @@ mod tests {
             let mut child =
                 Command::new("sleep").arg("60").stdin(Stdio::from(shared)).spawn().unwrap();
             if leaves {
+                // So that its file cannot be removed, either.
+                let _held = observer.store.locks.hold(Lock::Members).unwrap();
                 drop(seat);
+                assert!(ground.0.join("members/m").exists());
             } else {
                 // As the kernel closes it for a process that was killed.
                 drop(life.file.write().take());
