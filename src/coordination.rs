@@ -16,6 +16,8 @@ pub(crate) mod resource;
 #[cfg(test)]
 mod simulation;
 mod value;
+#[cfg(unix)]
+pub mod file;
 
 pub use self::coordinator::{Connect, Coordinator};
 pub use self::driver::*;

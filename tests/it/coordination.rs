@@ -1,4 +1,6 @@
 //! Locks across processes.
 
+#[cfg(unix)]
+mod file;
 mod levels;
 mod lock;

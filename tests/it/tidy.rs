@@ -46,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("coordination", &["acquire", "annotation", "beyond", "chain", "clock", "core", "error", "hold", "listeners", "name", "owner", "raw", "set", "shared_lock", "sync", "target", "task"]),
     ("manager", &["coordination", "error", "lent", "level", "monitor", "name", "owner", "plan", "request", "session", "set"]),
     ("ganeti", &["core", "manager", "request", "set"]),
+    ("coordination", &["clock", "core", "sync"]),
 ];
 
 /// What decides has no thread, no clock, no lock and no I/O.
