@@ -4,6 +4,7 @@
 pub(crate) mod connect;
 mod coordinator;
 pub mod driver;
+pub mod ledger;
 pub(crate) mod member;
 
 pub use self::coordinator::{Connect, Coordinator};

@@ -3,6 +3,8 @@
 //! Whatever a member was granted, it holds only while it lives. Its life is kept by a thread of its own and judged by a
 //! deadline, counted from before the last beat was sent, so that the member knows of its end no later than anybody else.
 
+use std::any::Any;
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -38,6 +40,8 @@ pub(crate) struct Member {
     lost: OnceLock<CoordinationError>,
     /// Whom to tell of its end.
     mourners: Mutex<Mourners>,
+    /// What the process knows of what it holds, by the key it is stored under.
+    known: Mutex<HashMap<Key, Arc<dyn Any + Send + Sync>>>,
     /// The keeper beats as long as the other end of this is there.
     _keeper: Sender<()>,
     pid: u32,
@@ -68,6 +72,7 @@ impl Member {
             at: Arc::clone(&at),
             lost: OnceLock::new(),
             mourners: Mutex::default(),
+            known: Mutex::default(),
             _keeper: keeper,
             pid: std::process::id(),
         });
@@ -90,6 +95,16 @@ impl Member {
 
     pub(crate) fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
+    }
+
+    /// What the process knows of what is stored under the key: one for all who ask, nothing at first.
+    ///
+    /// # Panics
+    /// If something of another type is known of it.
+    pub(crate) fn known<T: Default + Send + Sync + 'static>(&self, key: &Key) -> Arc<T> {
+        let mut known = self.known.lock();
+        let of_key = known.entry(key.clone()).or_insert_with(|| Arc::<T>::default());
+        Arc::clone(of_key).downcast().expect("under a key, things of one kind are stored")
     }
 
     /// Fails if the member is lost.
@@ -229,7 +244,12 @@ impl Member {
         }
     }
 
-    fn swap(&self, key: &Key, expected: Version, content: &[u8]) -> Result<bool, CoordinationError> {
+    fn swap(
+        &self,
+        key: &Key,
+        expected: Version,
+        content: &[u8],
+    ) -> Result<bool, CoordinationError> {
         let swap = self.driver.compare_and_swap(key, expected, content, self.id());
         let done = matches!(swap.map_err(|error| self.failed(key, error))?, Swap::Done(_));
         // What was stored by a member that died meanwhile is not its own any more.

@@ -179,7 +179,11 @@ impl Record {
             abandoned: self.abandoned.clone(),
         };
         let bytes = serde_json::to_vec(&written).expect("its maps have keys of text");
-        if bytes.len() > RECORD_BYTES_MAX { Err(TooLarge { bytes: bytes.len() }) } else { Ok(bytes) }
+        if bytes.len() > RECORD_BYTES_MAX {
+            Err(TooLarge { bytes: bytes.len() })
+        } else {
+            Ok(bytes)
+        }
     }
 
     /// What the member holds.
@@ -440,6 +444,3 @@ fn other_format(bytes: &[u8]) -> Option<Unreadable> {
     let head: Head = serde_json::from_slice(bytes).ok()?;
     (head.format != FORMAT).then_some(Unreadable::Format(head.format))
 }
-
-
-

@@ -88,7 +88,9 @@ pub enum CoordinationError {
     Damaged { resource: Arc<str>, at: Arc<str>, reason: Arc<str> },
 
     /// What is stored for the resource was written by a later version of this crate.
-    #[error("what is stored for {resource} at {at} has format {format}, which this version does not know")]
+    #[error(
+        "what is stored for {resource} at {at} has format {format}, which this version does not know"
+    )]
     #[allow(missing_docs, reason = "the variant says it")]
     UnknownFormat { resource: Arc<str>, at: Arc<str>, format: u32 },
 
