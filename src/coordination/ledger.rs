@@ -84,7 +84,7 @@ pub use self::error::LedgerError;
 pub use self::ids::Ids;
 pub use self::registry::LedgerSession;
 use self::registry::Registry;
-use self::shelf::{Otherwise, Own, Shelf};
+use self::shelf::{Attendance, Change, Otherwise, Own, Shelf};
 use super::coordinator::Coordinator;
 use crate::clock;
 use crate::core::member::MemberId;
@@ -161,11 +161,12 @@ impl Ledger {
         let mut own = self.own.lock();
         let begun = own.since_s;
         own.since_s.get_or_insert_with(clock::wall_s);
-        let begins = self.shelf.change(&mut own, otherwise, &mut |own, registry| {
+        let step = &mut |registry: &mut Registry| {
             registry.count_to(minimum);
-            self.shelf.attend(own, registry)?;
             Ok((registry.next(), registry.members()))
-        });
+        };
+        let change = Change { otherwise, attendance: Attendance::Due, step };
+        let begins = self.shelf.change(&mut own, change);
         // Whoever holds an id is listed with the counter: it is, before it holds any.
         let begins = begins.and_then(|(next, members)| self.shelf.raise(&own, next, &members));
         begins.map(drop).inspect_err(|_| own.since_s = begun)
@@ -195,10 +196,12 @@ impl Ledger {
             return Ok(());
         }
         let me = self.shelf.me();
-        let ends = self.shelf.change(&mut own, Otherwise::Recount, &mut |_, registry| {
+        let step = &mut |registry: &mut Registry| {
             registry.end(me);
             Ok(())
-        });
+        };
+        let (otherwise, attendance) = (Otherwise::Recount, Attendance::Waived);
+        let ends = self.shelf.change(&mut own, Change { otherwise, attendance, step });
         match ends {
             // If nothing is stored, nothing is held.
             Ok(()) | Err(LedgerError::Gone { .. }) => own.end(),
@@ -290,8 +293,10 @@ impl Ledger {
     /// [`NotStarted`](LedgerError::NotStarted), or those of [`session_of`](Self::session_of).
     pub fn ids(&self) -> Result<Ids, LedgerError> {
         let own = self.own.lock();
-        let mut registry = self.shelf.look(&own)?;
-        self.shelf.attend(&own, &mut registry)?;
+        if own.since_s.is_none() {
+            return Err(self.shelf.not_started());
+        }
+        let registry = self.shelf.look(&own)?;
         Ok(registry.ids_of(self.shelf.me()).cloned().unwrap_or_default())
     }
 
@@ -321,7 +326,7 @@ impl Ledger {
     /// since what it holds, see [`LedgerSession::ids`].
     ///
     /// # Errors
-    /// [`Gone`](LedgerError::Gone), or [`LedgerError::Coordination`].
+    /// [`Taken`](LedgerError::Taken), [`Gone`](LedgerError::Gone), or [`LedgerError::Coordination`].
     pub fn session_of(&self, id: u64) -> Result<Option<LedgerSession>, LedgerError> {
         let mut registry = self.shelf.look(&self.own.lock())?;
         while let Some(session) = registry.holder(id).cloned() {
@@ -336,7 +341,7 @@ impl Ledger {
     /// The sessions of all others who live, in the order in which they began.
     ///
     /// # Errors
-    /// [`Gone`](LedgerError::Gone), or [`LedgerError::Coordination`].
+    /// [`Taken`](LedgerError::Taken), [`Gone`](LedgerError::Gone), or [`LedgerError::Coordination`].
     ///
     /// # Examples
     /// ```
@@ -362,7 +367,7 @@ impl Ledger {
     /// Anyone may, with or without a session of its own.
     ///
     /// # Errors
-    /// [`Gone`](LedgerError::Gone), or [`LedgerError::Coordination`].
+    /// [`Taken`](LedgerError::Taken), [`Gone`](LedgerError::Gone), or [`LedgerError::Coordination`].
     ///
     /// # Examples
     /// ```
@@ -378,14 +383,10 @@ impl Ledger {
     /// ```
     pub fn reap(&self) -> Result<Vec<LedgerSession>, LedgerError> {
         let mut own = self.own.lock();
-        let reaped: Vec<_> =
-            self.shelf.change(&mut own, Otherwise::Recount, &mut |own, registry| {
-                if own.since_s.is_some() {
-                    self.shelf.attend(own, registry)?;
-                }
-                let dead = self.dead(registry)?;
-                Ok(dead.iter().filter_map(|member| registry.end(member)).collect())
-            })?;
+        let reaped: Vec<_> = self.change(&mut own, |registry| {
+            let dead = self.dead(registry)?;
+            Ok(dead.iter().filter_map(|member| registry.end(member)).collect())
+        })?;
         let gone: Vec<_> = reaped.iter().map(|s: &LedgerSession| s.member().clone()).collect();
         if !gone.is_empty() {
             self.shelf.forget(&gone)?;
@@ -402,13 +403,22 @@ impl Ledger {
 
     fn attending<R>(
         &self,
-        mut step: impl FnMut(&mut Registry) -> Result<R, LedgerError>,
+        step: impl FnMut(&mut Registry) -> Result<R, LedgerError>,
     ) -> Result<R, LedgerError> {
         let mut own = self.own.lock();
-        self.shelf.change(&mut own, Otherwise::Recount, &mut |own, registry| {
-            self.shelf.attend(own, registry)?;
-            step(registry)
-        })
+        if own.since_s.is_none() {
+            return Err(self.shelf.not_started());
+        }
+        self.change(&mut own, step)
+    }
+
+    fn change<R>(
+        &self,
+        own: &mut Own,
+        mut step: impl FnMut(&mut Registry) -> Result<R, LedgerError>,
+    ) -> Result<R, LedgerError> {
+        let (otherwise, attendance) = (Otherwise::Recount, Attendance::Due);
+        self.shelf.change(own, Change { otherwise, attendance, step: &mut step })
     }
 
     fn answer<R>(&self, result: Result<R, registry::Refusal>) -> Result<R, LedgerError> {

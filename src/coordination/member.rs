@@ -134,6 +134,18 @@ impl Member {
         self.check()
     }
 
+    /// Fails if the member is lost, also if only the engine knows of it yet.
+    pub(crate) fn check_with_engine(&self) -> Result<(), CoordinationError> {
+        self.check_process()?;
+        let asked = self.driver.is_alive(self.id());
+        let failed =
+            |error| engine_error(format!("asking whether {} lives", self.id()), &self.at, error);
+        if !asked.map_err(failed)? {
+            self.lose("others found it dead");
+        }
+        self.check()
+    }
+
     /// Calls when the member is lost; at once, if it is.
     pub(crate) fn on_lost(&self, call: OnLost) {
         let mut mourners = self.mourners.lock();

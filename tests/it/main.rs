@@ -2,6 +2,8 @@
 
 mod annotations;
 mod condition;
+#[cfg(feature = "coordination")]
+mod coordination;
 mod lock_set;
 mod misuse;
 mod monitor;

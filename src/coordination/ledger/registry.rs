@@ -270,10 +270,12 @@ impl Registry {
         if ids.contains(u64::MAX) {
             return Err(Refusal::OutOfIds(1));
         }
+        let own = self.ids_of(member).map(|held| ids.intersection(held)).unwrap_or_default();
         let others = self.sessions.iter().filter(|session| session.member != *member);
-        let got = others.fold(ids.clone(), |left, other| left.difference(&other.bars(&left)));
-        self.give(member, &got);
-        Ok(got)
+        let free =
+            others.fold(ids.difference(&own), |left, other| left.difference(&other.bars(&left)));
+        self.give(member, &free);
+        Ok(own.union(&free))
     }
 
     /// Takes the ids from the member, and says which of them it had.

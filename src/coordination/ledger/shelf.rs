@@ -54,11 +54,22 @@ pub(super) struct Shelf {
     counter: Key,
 }
 
+/// Whether the session has to be in the registry, with all that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attendance {
+    /// If it has begun.
+    Due,
+    /// It is about to end.
+    Waived,
+}
+
 /// A registry as it was read, or made of what was left of it.
 struct Found {
     registry: Registry,
     /// How far the second copy of the counter was raised for certain.
     covered: u64,
+    /// It is not what is stored.
+    restored: bool,
 }
 
 enum Attempt<R> {
@@ -66,6 +77,8 @@ enum Attempt<R> {
         registry: Registry,
         result: R,
     },
+    /// What was lost is stored again, and nothing else was done yet.
+    Restored,
     /// The second copy of the counter has to be raised first.
     Count {
         next: u64,
@@ -73,7 +86,12 @@ enum Attempt<R> {
     },
 }
 
-type Step<'s, R> = dyn FnMut(&Own, &mut Registry) -> Result<R, LedgerError> + 's;
+/// How to change the registry.
+pub(super) struct Change<'c, R> {
+    pub(super) otherwise: Otherwise,
+    pub(super) attendance: Attendance,
+    pub(super) step: &'c mut dyn FnMut(&mut Registry) -> Result<R, LedgerError>,
+}
 
 impl Shelf {
     pub(super) fn new(coordinator: &Coordinator, name: &str) -> Result<Self, BadKey> {
@@ -98,12 +116,12 @@ impl Shelf {
     pub(super) fn change<R>(
         &self,
         own: &mut Own,
-        otherwise: Otherwise,
-        step: &mut Step<'_, R>,
+        mut change: Change<'_, R>,
     ) -> Result<R, LedgerError> {
         let mut covered = 0;
         loop {
-            match self.attempt(own, otherwise, covered, step)? {
+            match self.attempt(own, covered, &mut change)? {
+                Attempt::Restored => {}
                 Attempt::Count { next, members } => covered = self.raise(own, next, &members)?,
                 Attempt::Done { registry, result } => {
                     own.next = own.next.max(registry.next());
@@ -117,39 +135,45 @@ impl Shelf {
     fn attempt<R>(
         &self,
         own: &Own,
-        otherwise: Otherwise,
         covered: u64,
-        step: &mut Step<'_, R>,
+        change: &mut Change<'_, R>,
     ) -> Result<Attempt<R>, LedgerError> {
         self.coordinator.seat().update(&self.registry, |content| {
-            let outcome = self.transition(own, otherwise, covered, content, step);
+            let outcome = self.transition(own, covered, content, change);
             Ok(outcome.map_or_else(|e| (None, Err(e)), |(content, attempt)| (content, Ok(attempt))))
         })?
     }
 
+    /// What to store, and what that is a part of. What was lost is stored by a swap of its own: whatever counts on then
+    /// begins where the lost one ended, however often it is attempted.
     fn transition<R>(
         &self,
         own: &Own,
-        otherwise: Otherwise,
         covered: u64,
         content: Option<&[u8]>,
-        step: &mut Step<'_, R>,
+        change: &mut Change<'_, R>,
     ) -> Result<(Option<Vec<u8>>, Attempt<R>), LedgerError> {
-        let mut found = self.find(own, otherwise, content)?;
-        let result = step(own, &mut found.registry)?;
-        let registry = found.registry;
-        if registry.next() > covered.max(found.covered) {
+        let mut found = self.find(own, change.otherwise, content)?;
+        if change.attendance == Attendance::Due {
+            self.attend(own, &mut found)?;
+        }
+        let Found { mut registry, covered: known, restored } = found;
+        let result = if restored { None } else { Some((change.step)(&mut registry)?) };
+        if registry.next() > covered.max(known) {
             let (next, members) = (registry.next(), registry.members());
             return Ok((None, Attempt::Count { next, members }));
         }
         let content = registry.encode().map_err(|error| self.too_large(error))?;
-        Ok((Some(content), Attempt::Done { registry, result }))
+        let done = |result| Attempt::Done { registry, result };
+        Ok((Some(content), result.map_or(Attempt::Restored, done)))
     }
 
     /// The registry as it is now, for those who change nothing.
     pub(super) fn look(&self, own: &Own) -> Result<Registry, LedgerError> {
         let stored = self.coordinator.seat().read(&self.registry)?;
-        Ok(self.find(own, Otherwise::Recount, stored.content.as_deref())?.registry)
+        let mut found = self.find(own, Otherwise::Recount, stored.content.as_deref())?;
+        self.attend(own, &mut found)?;
+        Ok(found.registry)
     }
 
     fn find(
@@ -161,7 +185,7 @@ impl Shelf {
         match (content.map(Registry::decode), otherwise) {
             (Some(Ok(registry)), _) => {
                 let covered = registry.next();
-                Ok(Found { registry, covered })
+                Ok(Found { registry, covered, restored: false })
             }
             (Some(Err(Unreadable::Damaged(_))), Otherwise::Replace(_)) | (None, _) => {
                 self.make(own, otherwise)
@@ -185,7 +209,7 @@ impl Shelf {
             (Err(counter), Otherwise::Recount) => return Err(self.gone(&counter)),
         };
         // A registry comes before its counter: nothing is counted further by making it.
-        Ok(Found { covered: registry.next(), registry })
+        Ok(Found { covered: registry.next(), registry, restored: true })
     }
 
     /// Those of the others who live.
@@ -205,14 +229,19 @@ impl Shelf {
 }
 
 impl Shelf {
-    /// Has this session be in the registry, with all that it holds, if whatever is stored is not what it left.
-    pub(super) fn attend(&self, own: &Own, registry: &mut Registry) -> Result<(), LedgerError> {
-        let since_s = own.since_s.ok_or_else(|| self.not_started())?;
+    /// Has this session, if it has begun, be in the registry with all that it holds, whatever is stored.
+    fn attend(&self, own: &Own, found: &mut Found) -> Result<(), LedgerError> {
+        let Some(since_s) = own.since_s else { return Ok(()) };
+        let registry = &mut found.registry;
         registry.count_to(own.next);
         if registry.ids_of(self.me()).is_none() {
+            // It is not there if others ended it because it is dead.
+            self.coordinator.seat().check_with_engine()?;
+            // Whatever it was replaced by may have been counted less far.
             registry.count_to(self.counted()?.map_or(0, |counter| counter.next));
             let attended = registry.attend(self.me(), since_s, &own.ids);
             attended.map_err(|refusal| self.refused(refusal))?;
+            found.restored = true;
         }
         Ok(())
     }

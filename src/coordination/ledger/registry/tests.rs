@@ -127,6 +127,13 @@ impl World {
 impl Model {
     /// Whether nobody else has the id, for all that is known.
     fn free_for(&self, who: usize, id: u64) -> bool {
+        if self
+            .sessions
+            .get(who)
+            .is_some_and(|own| own.as_ref().is_some_and(|own| own.contains(&id)))
+        {
+            return true;
+        }
         (0..MEMBERS).filter(|other| *other != who).all(|other| match self.silent[other] {
             Some(end) => id >= end,
             None => self.sessions[other].as_ref().is_none_or(|held| !held.contains(&id)),
