@@ -4,6 +4,8 @@
 pub(crate) mod connect;
 mod coordinator;
 pub mod driver;
+#[cfg(unix)]
+pub mod file;
 pub mod ledger;
 pub(crate) mod member;
 

@@ -1,3 +1,5 @@
-//! Locks across processes.
+//! Coordination across processes.
 
+#[cfg(unix)]
+mod file;
 mod ledger;

@@ -44,7 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("monitor", &["clock", "core", "hold", "listeners", "lock_set", "name", "owner", "raw", "set", "shared_lock", "snapshot", "waits"]),
     ("manager", &["error", "lent", "level", "monitor", "name", "owner", "plan", "request", "session", "set"]),
     ("ganeti", &["core", "manager", "request", "set"]),
-    ("coordination", &["clock", "core", "error"]),
+    ("coordination", &["clock", "core", "error", "sync"]),
 ];
 
 /// What decides has no thread, no clock, no lock and no I/O.
@@ -56,6 +56,7 @@ const FORBIDDEN_CRATES_IN_CORE: &[&str] = &["crossbeam", "parking_lot", "tracing
 /// What is said in these files of `src` alone.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("Instant::now", &["clock.rs"]),
+    ("clock_gettime", &["clock.rs"]),
     ("SystemTime", &["clock.rs"]),
     ("tierlock_loom", &["sync.rs"]),
 ];
