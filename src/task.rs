@@ -121,8 +121,14 @@ pub(crate) enum Reason {
     WouldBlock,
     TimedOut(Duration, Vec<Blocker>),
     NoTimer(io::ErrorKind),
-    NotEnough { set: Arc<str>, wanted: usize, had: usize },
+    NotEnough {
+        set: Arc<str>,
+        wanted: usize,
+        had: usize,
+    },
     Deadlock(Mode, Vec<Blocker>),
+    /// Something outside the process keeps the lock from the owner.
+    Outside(crate::error::Outside),
 }
 
 impl From<Refusal> for AcquireError {
@@ -142,6 +148,10 @@ impl From<Refusal> for AcquireError {
             // Only a conversion can deadlock, and its error has a case of its own.
             Reason::WouldBlock | Reason::Deadlock(..) => Self::WouldBlock { owner, lock, wanted },
             Reason::NotEnough { set, wanted, had } => Self::NotEnough { owner, set, wanted, had },
+            #[cfg(feature = "coordination")]
+            Reason::Outside(reason) => Self::Coordination { owner, lock, wanted, reason },
+            #[cfg(not(feature = "coordination"))]
+            Reason::Outside(never) => match never {},
         }
     }
 }

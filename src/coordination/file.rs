@@ -51,9 +51,10 @@ use self::seat::{FileSeat, Life};
 use self::url::Url;
 use self::watcher::Watcher;
 use super::driver::{
-    Capability, Driver, DriverError, DriverErrorKind, Key, Reporter, Seat, Stored, Subject, Swap,
+    Capability, Driver, Key, Reporter, Seat, Stored, Subject, Swap,
     Version, Watch,
 };
+use crate::error::{DriverError, DriverErrorKind};
 use crate::clock;
 use crate::core::member::MemberId;
 use crate::core::record::{Moment, RECORD_BYTES_MAX};

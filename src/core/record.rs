@@ -186,6 +186,11 @@ impl Record {
         }
     }
 
+    /// Tells whether nobody ever asked for the resource, so that there is nothing to store.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.next_token == 1 && self.queue.arrivals() == 0
+    }
+
     /// What the member holds.
     pub(crate) fn holder(&self, member: &MemberId) -> Option<&Holder> {
         self.holders.iter().find(|holder| holder.party.member == *member)
@@ -240,11 +245,11 @@ impl Record {
         let front = match waiting.first()?.from {
             // Any conversion may go, whatever stands before it.
             Some(_) => waiting.iter().find(|w| {
-                w.from.is_some() && !w.mode.admits(held) && !w.waiters.iter().any(|p| own(p))
+                w.from.is_some() && !w.mode.admits(held) && !w.waiters.iter().any(&own)
             })?,
             None => waiting.first()?,
         };
-        let in_the_way = !front.mode.admits(held) && !front.waiters.iter().any(|p| own(p));
+        let in_the_way = !front.mode.admits(held) && !front.waiters.iter().any(own);
         in_the_way.then_some(Recall { mode: front.mode, priority: front.priority })
     }
 
@@ -346,6 +351,12 @@ impl Record {
         if let Some(ticket) = self.ticket(member) {
             self.queue.cancel(ticket);
         }
+        self.end(now, |holder| holder.party.member == *member);
+        self.settle(now);
+    }
+
+    /// Ends what a member holds, against its will.
+    pub(crate) fn dispossess(&mut self, member: &MemberId, now: Moment) {
         self.end(now, |holder| holder.party.member == *member);
         self.settle(now);
     }

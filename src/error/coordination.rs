@@ -104,6 +104,11 @@ pub enum CoordinationError {
     #[allow(missing_docs, reason = "the variant says it")]
     Incapable { at: Arc<str>, capability: Arc<str> },
 
+    /// Two managers of one member would hold the level by one name in the record, so that neither kept out the other.
+    #[error("{resource} is used by another lock manager of {member} already")]
+    #[allow(missing_docs, reason = "the variant says it")]
+    InUse { resource: Arc<str>, member: MemberId },
+
     /// The URL names no engine, or not well.
     #[error("cannot connect to {url}: {reason}")]
     #[allow(missing_docs, reason = "the variant says it")]

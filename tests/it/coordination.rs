@@ -3,3 +3,5 @@
 #[cfg(unix)]
 mod file;
 mod ledger;
+mod levels;
+mod lock;

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::super::driver::{DriverError, Key, Stored, Version};
+use super::super::driver::{Key, Stored, Version};
+use crate::error::DriverError;
 use super::Durability;
 use super::folder::{Folder, refused};
 use super::locks::{Held, Locks};
