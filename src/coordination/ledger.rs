@@ -24,6 +24,9 @@
 //! | absent | absent or damaged | every call fails with [`Gone`](LedgerError::Gone), but `startup(minimum)`, which begins to count there |
 //! | damaged | any | every call fails with [`Damaged`](CoordinationError::Damaged), and the record is left as it is, until somebody calls [`repair`](Ledger::repair) |
 //!
+//! An engine may notice by itself that what it stored was damaged (`file:` has checksums): its error names the file, and as long as
+//! that is the counter, only those calls fail that count further. Delete the file; the table says how it goes on.
+//!
 //! A damaged record never looks like an empty one. Each process remembers what it holds itself and how far the counter was, so
 //! the counter does not go back while one of them lives, even if all is deleted.
 //!

@@ -9,11 +9,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::ids::Ids;
+use crate::coordination::driver::CONTENT_BYTES_MAX;
 use crate::core::member::MemberId;
 use crate::core::record::{TooLarge, Unreadable};
 
 /// What is stored for one registry, in bytes, at most: half a million ranges of ten-digit ids take three quarters of it.
-pub(super) const BYTES_MAX: usize = 16 << 20;
+pub(super) const BYTES_MAX: usize = CONTENT_BYTES_MAX;
 
 /// The last moment that is shown as a date.
 const YEAR_9999_ENDS_S: u64 = 253_402_300_799;
@@ -82,7 +83,7 @@ impl LedgerSession {
     }
 
     /// Those of the ids that nobody else may have because of this session.
-    fn bars(&self, ids: &Ids) -> Ids {
+    pub(super) fn bars(&self, ids: &Ids) -> Ids {
         match &self.holds {
             Holds::Ids(held) => ids.intersection(held),
             Holds::UnknownBelow(end) => ids.intersection(&Ids::from(0..*end)),

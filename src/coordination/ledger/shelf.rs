@@ -309,8 +309,8 @@ impl Shelf {
                 format!("it says {next}, and the registry was counted to {}", registry.next());
             return Err(self.damaged(&self.counter, &behind));
         }
-        let stored = registry.ids_of(self.me()).cloned().unwrap_or_default();
-        let missing = own.ids.difference(&stored);
+        let stored = registry.session(self.me()).map(|session| session.bars(&own.ids));
+        let missing = own.ids.difference(&stored.unwrap_or_default());
         if missing.is_empty() {
             return Ok(());
         }

@@ -2,6 +2,8 @@
 
 mod damage;
 mod hammer;
+#[cfg(unix)]
+mod processes;
 mod store;
 mod traps;
 
