@@ -11,6 +11,13 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// Seconds since 1970 by the clock on the wall, for people to read: it may stand wrong, and jump.
+#[cfg(feature = "coordination")]
+pub(crate) fn wall_s() -> u64 {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Milliseconds since some moment: those in suspend too, and on Unix the same in every process of the host.
 #[cfg(feature = "coordination")]
 pub(crate) fn common_ms() -> u64 {

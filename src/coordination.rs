@@ -1,23 +1,24 @@
 //! Locks across processes and machines.
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
-pub(crate) mod agent;
+mod agent;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
-pub(crate) mod connect;
+mod connect;
 mod coordinator;
 pub mod driver;
 mod elsewhere;
+#[cfg(unix)]
+pub mod file;
+pub mod ledger;
 pub(crate) mod level;
 mod lock;
-pub(crate) mod member;
+mod member;
 pub mod memory;
-pub(crate) mod resource;
+mod resource;
 #[cfg(test)]
 mod simulation;
 mod value;
-#[cfg(unix)]
-pub mod file;
 
 pub use self::coordinator::{Connect, Coordinator};
 pub use self::driver::*;

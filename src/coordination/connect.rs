@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use super::driver::Driver;
+#[cfg(unix)]
+use super::file::File;
 use super::memory::Memory;
 use crate::error::CoordinationError;
+#[cfg(unix)]
+use crate::error::DriverErrorKind;
 
 /// The driver of this URL.
 pub(crate) fn connect(url: &str) -> Result<Arc<dyn Driver>, CoordinationError> {
@@ -13,6 +17,15 @@ pub(crate) fn connect(url: &str) -> Result<Arc<dyn Driver>, CoordinationError> {
     match scheme {
         "memory" if rest.is_empty() => Ok(Arc::new(Memory::new())),
         "memory" => Ok(Arc::new(Memory::named(rest))),
+        #[cfg(unix)]
+        "file" => match File::connect(url) {
+            Ok(file) => Ok(Arc::new(file)),
+            Err(error) if error.kind() == DriverErrorKind::Refused => Err(bad(&error.to_string())),
+            Err(error) => {
+                let what = "connecting".into();
+                Err(CoordinationError::Engine { what, at: url.into(), error })
+            }
+        },
         _ => Err(bad("it begins with no scheme known here: memory:, file:")),
     }
 }

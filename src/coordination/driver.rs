@@ -227,6 +227,9 @@ impl Version {
     pub const ABSENT: Self = Self(0);
 }
 
+/// The size in bytes of what is stored under one key, at most: of the records of locks a sixteenth.
+pub(crate) const CONTENT_BYTES_MAX: usize = 16 << 20;
+
 /// What is stored under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {

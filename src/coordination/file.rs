@@ -52,12 +52,13 @@ use self::seat::{FileSeat, Life};
 use self::url::Url;
 use self::watcher::Watcher;
 use super::driver::{
-    Capability, Driver, DriverError, DriverErrorKind, Key, Reporter, Seat, Stored, Subject, Swap,
+    CONTENT_BYTES_MAX, Capability, Driver, Key, Reporter, Seat, Stored, Subject, Swap,
     Version, Watch,
 };
+use crate::error::{DriverError, DriverErrorKind};
 use crate::clock;
 use crate::core::member::MemberId;
-use crate::core::record::{Moment, RECORD_BYTES_MAX};
+use crate::core::record::Moment;
 
 const FORMAT: &str = "FORMAT";
 const FORMAT_DRAFT: &str = ".format";
@@ -406,7 +407,7 @@ impl Driver for File {
         by: &MemberId,
     ) -> Result<Swap, DriverError> {
         self.store.check_process(DriverErrorKind::Lost)?;
-        if content.len() > RECORD_BYTES_MAX {
+        if content.len() > CONTENT_BYTES_MAX {
             let what = format!("{} bytes are too many for {key}", content.len());
             return Err(refused(what));
         }

@@ -3,6 +3,8 @@
 //! Whatever a member was granted, it holds only while it lives. Its life is kept by a thread of its own and judged by a
 //! deadline, counted from before the last beat was sent, so that the member knows of its end no later than anybody else.
 
+use std::any::Any;
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -41,6 +43,8 @@ pub(crate) struct Member {
     mourners: Mutex<Mourners>,
     /// A thread beats as long as this end of its channel is there.
     keeper: OnceLock<Sender<()>>,
+    /// What the process knows of what it holds, by the key it is stored under.
+    known: Mutex<HashMap<Key, Arc<dyn Any + Send + Sync>>>,
     pid: u32,
 }
 
@@ -69,6 +73,7 @@ impl Member {
             lost: OnceLock::new(),
             mourners: Mutex::default(),
             keeper: OnceLock::new(),
+            known: Mutex::default(),
             pid: std::process::id(),
         }))
     }
@@ -96,6 +101,16 @@ impl Member {
         &self.driver
     }
 
+    /// What the process knows of what is stored under the key: one for all who ask, nothing at first.
+    ///
+    /// # Panics
+    /// If something of another type is known of it.
+    pub(crate) fn known<T: Default + Send + Sync + 'static>(&self, key: &Key) -> Arc<T> {
+        let mut known = self.known.lock();
+        let of_key = known.entry(key.clone()).or_insert_with(|| Arc::<T>::default());
+        Arc::clone(of_key).downcast().expect("under a key, things of one kind are stored")
+    }
+
     /// Fails if the member is lost.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), CoordinationError> {
@@ -119,6 +134,18 @@ impl Member {
     fn check_process(&self) -> Result<(), CoordinationError> {
         if std::process::id() != self.pid {
             return Err(self.obituary("this process was forked from the one that joined"));
+        }
+        self.check()
+    }
+
+    /// Fails if the member is lost, also if only the engine knows of it yet.
+    pub(crate) fn check_with_engine(&self) -> Result<(), CoordinationError> {
+        self.check_process()?;
+        let asked = self.driver.is_alive(self.id());
+        let failed =
+            |error| engine_error(format!("asking whether {} lives", self.id()), &self.at, error);
+        if !asked.map_err(failed)? {
+            self.lose("others found it dead");
         }
         self.check()
     }

@@ -2,5 +2,6 @@
 
 #[cfg(unix)]
 mod file;
+mod ledger;
 mod levels;
 mod lock;

@@ -46,7 +46,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("coordination", &["acquire", "annotation", "beyond", "chain", "clock", "core", "error", "hold", "listeners", "name", "owner", "raw", "set", "shared_lock", "sync", "target", "task"]),
     ("manager", &["coordination", "error", "lent", "level", "monitor", "name", "owner", "plan", "request", "session", "set"]),
     ("ganeti", &["core", "manager", "request", "set"]),
-    ("coordination", &["clock", "core", "sync"]),
 ];
 
 /// What decides has no thread, no clock, no lock and no I/O.
@@ -59,7 +58,7 @@ const FORBIDDEN_CRATES_IN_CORE: &[&str] = &["crossbeam", "parking_lot", "tracing
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("Instant::now", &["clock.rs"]),
     ("clock_gettime", &["clock.rs"]),
-    ("SystemTime", &[]),
+    ("SystemTime", &["clock.rs"]),
     ("tierlock_loom", &["sync.rs"]),
 ];
 

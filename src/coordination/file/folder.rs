@@ -12,7 +12,7 @@ use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, mkdir, unlinkat};
 
-use super::super::driver::{DriverError, DriverErrorKind};
+use crate::error::{DriverError, DriverErrorKind};
 
 /// What every descriptor is opened with: no other program gets it, no link is followed, no pipe waited for.
 const ALWAYS: OFlag = OFlag::O_CLOEXEC.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK);

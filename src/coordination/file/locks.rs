@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::super::driver::{DriverError, DriverErrorKind};
+use crate::error::{DriverError, DriverErrorKind};
 use super::advisory::{self, Extent};
 use super::folder::{Folder, failed};
 use super::who;

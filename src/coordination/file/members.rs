@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 
-use super::super::driver::{DriverError, DriverErrorKind};
+use crate::error::{DriverError, DriverErrorKind};
 use super::advisory::{self, Extent};
 use super::folder::{Folder, refused};
 use super::names::file_name;

@@ -2,16 +2,16 @@
 
 use std::io;
 
-use super::super::driver::{DriverError, Key, Stored, Version};
+use super::super::driver::{CONTENT_BYTES_MAX, Key, Stored, Version};
+use crate::error::DriverError;
 use super::Durability;
 use super::folder::{Folder, refused};
 use super::locks::{Held, Locks};
 use super::names::{file_name, text_of};
 use super::page::{FRAME_BYTES_MAX, Page};
-use crate::core::record::RECORD_BYTES_MAX;
 
 /// What a file has at most: the largest record, under the longest key.
-const FILE_BYTES_MAX: u64 = (RECORD_BYTES_MAX + Key::BYTES_MAX + FRAME_BYTES_MAX) as u64;
+const FILE_BYTES_MAX: u64 = (CONTENT_BYTES_MAX + Key::BYTES_MAX + FRAME_BYTES_MAX) as u64;
 
 /// Begins the name of what is being written under a lock; its number ends it.
 const DRAFT: &str = ".draft-";

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::super::driver::{DriverError, DriverErrorKind, Seat};
+use super::super::driver::Seat;
+use crate::error::{DriverError, DriverErrorKind};
 use super::Store;
 use super::advisory::{self, Extent};
 use super::locks::Lock;

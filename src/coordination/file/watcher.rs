@@ -12,7 +12,8 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::Mutex;
 
-use super::super::driver::{DriverError, DriverErrorKind, Reporter, Subject, Watch};
+use super::super::driver::{Reporter, Subject, Watch};
+use crate::error::{DriverError, DriverErrorKind};
 use super::names::file_name;
 use super::{Files, Listening};
 
