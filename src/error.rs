@@ -2,6 +2,7 @@
 
 #[cfg(feature = "coordination")]
 mod coordination;
+mod template;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::request::Membership;
 
 #[cfg(feature = "coordination")]
 pub use self::coordination::{CoordinationError, DriverError, DriverErrorKind};
+pub use self::template::{TemplateError, TemplateFault};
 
 /// What keeps a lock from its owner that lies outside this process.
 #[cfg(feature = "coordination")]
@@ -406,6 +408,8 @@ pub enum Error {
     Membership(#[from] MembershipError),
     /// Not built.
     Build(#[from] BuildError),
+    /// Not named.
+    Template(#[from] TemplateError),
     /// Not done by a coordinator.
     #[cfg(feature = "coordination")]
     Coordination(#[from] CoordinationError),

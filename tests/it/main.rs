@@ -11,6 +11,7 @@ mod session;
 mod shared_lock;
 mod spans;
 mod support;
+mod template;
 mod tidy;
 mod traps;
 mod types;

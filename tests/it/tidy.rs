@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("name", &[]),
     ("request", &["core"]),
     ("error", &["core", "name", "request"]),
+    ("template", &["error"]),
     ("waits", &[]),
     ("raw", &["core", "name", "sync", "waits"]),
     ("owner", &["core", "sync"]),
