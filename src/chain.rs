@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use crate::clock::{self, Limit};
 use crate::core::mode::Mode;
 use crate::core::queue::{Deadlock, Priority, Ticket};
+#[cfg(feature = "coordination")]
+use crate::hold::Refused;
 use crate::hold::{Decisions, Lock, Waiter, dispatch};
 use crate::listeners::Listeners;
 use crate::owner::Owner;
@@ -478,7 +480,35 @@ impl Waiter for Chain {
                 self.proceed(&mut state, decisions);
             }
             Outcome::Deleted => state.phase = Self::failed(task, Reason::Deleted, decisions),
+            Outcome::Changed => unreachable!("it observes nothing"),
         }
         if state.is_decided() { self.conclude(state) } else { None }
+    }
+
+    #[cfg(feature = "coordination")]
+    fn refuse(&self, why: Refused) {
+        let mut decisions = Vec::new();
+        let mut state = self.state.lock();
+        let Phase::Queued(ticket) = state.phase else { return };
+        let blockers = state.task.as_ref().map(Task::blockers).unwrap_or_default();
+        if state.current().0.cancel(ticket, &mut decisions) == Cancelled::Withdrawn {
+            state.count_wait();
+            let task = state.task.as_mut().expect("taken only when decided");
+            let reason = match (why, task.converts_from()) {
+                (Refused::Deadlock, Some(held)) => Reason::Deadlock(held, blockers),
+                (Refused::Deadlock, None) => unreachable!("only conversions deadlock"),
+                (Refused::By(outside), _) => Reason::Outside(outside),
+            };
+            state.phase = Self::failed(task, reason, &mut decisions);
+        }
+        // Decided otherwise meanwhile, it hears so from whoever did.
+        let listeners = if state.is_decided() {
+            self.conclude(state)
+        } else {
+            drop(state);
+            None
+        };
+        dispatch(decisions);
+        listeners.into_iter().for_each(|listeners| listeners.tell());
     }
 }

@@ -1,13 +1,18 @@
 //! Locks across processes and machines.
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
+pub(crate) mod agent;
 pub(crate) mod connect;
 mod coordinator;
 pub mod driver;
+mod elsewhere;
+mod lock;
 pub(crate) mod member;
+pub(crate) mod resource;
 
 pub use self::coordinator::{Connect, Coordinator};
 pub use self::driver::*;
+pub use self::lock::{AcquireCluster, ClusterGuard, ClusterLock, HeldBy};
 pub use self::member::Lost;
 pub use crate::core::member::MemberId;
 pub use crate::core::record::Moment;

@@ -26,6 +26,19 @@ pub(crate) trait Waiter: fmt::Debug + Send + Sync {
         outcome: Outcome,
         decisions: &mut Decisions,
     ) -> Option<Box<Listeners>>;
+
+    /// Ends the wait, because of something outside; too late, it changes nothing. To be called with no mutex held.
+    #[cfg(feature = "coordination")]
+    fn refuse(&self, why: Refused);
+}
+
+/// Why somebody who waits is refused by what lies outside the process.
+#[cfg(feature = "coordination")]
+#[derive(Clone, Debug)]
+pub(crate) enum Refused {
+    /// It and another holder would each wait for the other to give way.
+    Deadlock,
+    By(crate::error::Outside),
 }
 
 /// A lock that anybody can wait for.

@@ -39,6 +39,8 @@ struct Busy<W> {
     queue: Queue<W>,
     /// The owner that ended without releasing, while the word says `ABANDONED`.
     abandoned_by: Option<Arc<str>>,
+    /// Told of every transition while somebody waits, and when nobody waits any more.
+    observer: Option<W>,
 }
 
 /// No caller's code runs in the middle of a transition, so no panic of theirs is seen half way.
@@ -56,6 +58,8 @@ pub(crate) struct Decided<W> {
 pub(crate) enum Outcome {
     Granted,
     Deleted,
+    /// For an observer: something changed about who holds and who waits.
+    Changed,
 }
 
 /// What became of an attempt that does not wait.
@@ -84,7 +88,7 @@ pub(crate) enum Cancelled {
     Deleted,
 }
 
-impl<W> Lock<W> {
+impl<W: Clone> Lock<W> {
     pub(crate) fn new(name: LockName) -> Self {
         Self {
             word: AtomicU64::new(Held::FREE.bits()),
@@ -314,6 +318,7 @@ impl<W> Lock<W> {
                 waiter,
                 outcome: Outcome::Deleted,
             }));
+            decided.extend(busy.observed());
         }
     }
 
@@ -348,6 +353,12 @@ impl<W> Lock<W> {
         by
     }
 
+    /// Has `observer` told of every transition while somebody waits, and when nobody does any more, as of a decision.
+    #[cfg(feature = "coordination")]
+    pub(crate) fn observe(&self, observer: W) {
+        self.slow.lock().busy().observer = Some(observer);
+    }
+
     /// Looks at what waits, while nothing can change.
     pub(crate) fn inspect<R>(&self, look: impl FnOnce(Held, Option<&Queue<W>>) -> R) -> R {
         let slow = self.slow.lock();
@@ -357,6 +368,7 @@ impl<W> Lock<W> {
     /// Grants from the front of the queue until the front has to wait.
     fn settle(&self, slow: &mut Slow<W>, decided: &mut Vec<Decided<W>>) {
         while self.grant(slow, decided, Queue::next) {}
+        decided.extend(slow.busy.as_ref().and_then(|busy| busy.observed()));
         let empty = slow.queue().is_none_or(Queue::is_empty);
         if empty && !self.is_deleted() {
             self.word.fetch_and(!Held::QUEUED.bits(), Ordering::AcqRel);
@@ -409,15 +421,24 @@ impl<W> Slow<W> {
 
     fn busy(&mut self) -> &mut Busy<W> {
         self.busy.get_or_insert_with(|| {
-            Box::new(Busy { queue: Queue::new(self.arrivals), abandoned_by: None })
+            Box::new(Busy { queue: Queue::new(self.arrivals), abandoned_by: None, observer: None })
         })
     }
 
     fn tidy(&mut self) {
-        let idle = |busy: &mut Box<Busy<W>>| busy.queue.is_empty() && busy.abandoned_by.is_none();
+        let idle = |busy: &mut Box<Busy<W>>| {
+            busy.queue.is_empty() && busy.abandoned_by.is_none() && busy.observer.is_none()
+        };
         if let Some(busy) = self.busy.take_if(idle) {
             self.arrivals = busy.queue.arrivals();
         }
+    }
+}
+
+impl<W: Clone> Busy<W> {
+    fn observed(&self) -> Option<Decided<W>> {
+        let waiter = self.observer.clone()?;
+        Some(Decided { ticket: Ticket::NOBODY, waiter, outcome: Outcome::Changed })
     }
 }
 

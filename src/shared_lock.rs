@@ -170,6 +170,11 @@ impl SharedLock {
         LockId::of(&self.0)
     }
 
+    #[cfg(feature = "coordination")]
+    pub(crate) fn of(lock: Arc<Lock>) -> Self {
+        Self(lock)
+    }
+
     pub(crate) fn raw(&self) -> &Arc<Lock> {
         &self.0
     }

@@ -123,6 +123,9 @@ pub(crate) enum Reason {
     NoTimer(io::ErrorKind),
     NotEnough { set: Arc<str>, wanted: usize, had: usize },
     Deadlock(Mode, Vec<Blocker>),
+    /// Something outside the process keeps the lock from the owner.
+    #[cfg(feature = "coordination")]
+    Outside(crate::error::Outside),
 }
 
 impl From<Refusal> for AcquireError {
@@ -142,6 +145,8 @@ impl From<Refusal> for AcquireError {
             // Only a conversion can deadlock, and its error has a case of its own.
             Reason::WouldBlock | Reason::Deadlock(..) => Self::WouldBlock { owner, lock, wanted },
             Reason::NotEnough { set, wanted, had } => Self::NotEnough { owner, set, wanted, had },
+            #[cfg(feature = "coordination")]
+            Reason::Outside(reason) => Self::Coordination { owner, lock, wanted, reason },
         }
     }
 }

@@ -1,13 +1,21 @@
 //! Connecting to an engine and taking part.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use super::agent::{self, Agent};
 use super::driver::{Capability, Driver, Key};
+use super::lock::ClusterLock;
 use super::member::{Lost, Member, engine_error};
+use super::resource::{OnAbandoned, Resource};
 use crate::core::member::MemberId;
-use crate::error::{CoordinationError, DriverError};
+use crate::error::{CoordinationError, DriverError, DriverErrorKind};
+use crate::hold::Lock;
+use crate::name::LockName;
 
 /// How to take part; [`join`](Self::join) does.
 ///
@@ -77,18 +85,19 @@ impl Connect {
     /// [`BadName`](CoordinationError::BadName), [`Engine`](CoordinationError::Engine) if the engine cannot be had or a member of this name
     /// lives.
     pub fn join(self, name: &str) -> Result<Coordinator, CoordinationError> {
-        Key::of([name]).map_err(|e| CoordinationError::BadName {
-            what: "a member",
-            name: name.into(),
-            reason: e.to_string().into(),
-        })?;
+        key_of([name], "a member", name)?;
         let driver = self.engine.driver()?;
         if let Some(lacking) = self.required.iter().find(|c| !driver.capabilities().contains(c)) {
             let capability = format!("{lacking:?}").into();
             return Err(CoordinationError::Incapable { at: driver.name().into(), capability });
         }
-        let member = Member::join(driver, name, self.ttl)?;
-        Ok(Coordinator { member })
+        let member = Member::join(Arc::clone(&driver), name, self.ttl)?;
+        let (agent, work) = Agent::new(self.min_hold);
+        agent::employ(&agent, work, driver).map_err(|error| {
+            let error = DriverError::new(DriverErrorKind::Unavailable, error);
+            member.engine_error("starting a thread", error)
+        })?;
+        Ok(Coordinator { inner: Arc::new(Inner { member, agent, resources: Mutex::default() }) })
     }
 }
 
@@ -105,7 +114,14 @@ impl Engine {
 /// dropped.
 #[derive(Clone)]
 pub struct Coordinator {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     member: Arc<Member>,
+    agent: Arc<Agent>,
+    /// Those in use here, each once.
+    resources: Mutex<HashMap<Key, Weak<Resource>>>,
 }
 
 impl Coordinator {
@@ -122,7 +138,7 @@ impl Coordinator {
     /// Who this is.
     #[must_use]
     pub fn member(&self) -> &MemberId {
-        self.member.id()
+        self.seat().id()
     }
 
     /// Everybody who takes part now.
@@ -130,7 +146,7 @@ impl Coordinator {
     /// # Errors
     /// [`Engine`](CoordinationError::Engine) if it cannot be read.
     pub fn members(&self) -> Result<Vec<MemberId>, CoordinationError> {
-        let members = self.member.driver().members();
+        let members = self.seat().driver().members();
         members.map_err(|error| self.engine_error("listing members", error))
     }
 
@@ -139,17 +155,17 @@ impl Coordinator {
     /// # Errors
     /// [`Lost`](CoordinationError::Lost).
     pub fn check(&self) -> Result<(), CoordinationError> {
-        self.member.check()
+        self.seat().check()
     }
 
     /// Calls `call` when the member is lost, or at once if it is. By whatever thread found out; it must not block.
     pub fn on_lost(&self, call: impl FnOnce(&CoordinationError) + Send + 'static) {
-        self.member.on_lost(Box::new(call));
+        self.seat().on_lost(Box::new(call));
     }
 
     /// The member's end, to be awaited.
     pub fn lost(&self) -> Lost {
-        self.member.lost()
+        self.seat().lost()
     }
 
     /// Leaves, and gives back everything held; whoever uses it later hears that it is lost. Once is enough.
@@ -157,20 +173,76 @@ impl Coordinator {
     /// # Errors
     /// [`Engine`](CoordinationError::Engine) if it could not be said; the member dies by itself then.
     pub fn leave(&self) -> Result<(), CoordinationError> {
-        self.member.leave()
+        self.seat().leave()
+    }
+
+    /// The lock of this name, which everybody who takes part means by it.
+    ///
+    /// # Errors
+    /// [`BadName`](CoordinationError::BadName) if it is empty or longer than some 1,000 bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::coordination::Coordinator;
+    /// let coordinator = Coordinator::connect("memory:").join("worker-1")?;
+    /// assert_eq!(coordinator.lock("config")?.name().to_string(), "config");
+    /// # Ok::<(), tierlock::coordination::CoordinationError>(())
+    /// ```
+    pub fn lock(&self, name: &str) -> Result<ClusterLock, CoordinationError> {
+        let key = key_of(["lock", name], "a lock", name)?;
+        let resource = self.resource(key, |_| {
+            let lock = Arc::new(Lock::new(LockName::alone(name.into())));
+            let told: OnAbandoned = Box::new(|lock, by| lock.abandon(by));
+            (lock, told)
+        });
+        Ok(ClusterLock::new(resource))
+    }
+
+    /// The resource of this key, made if nobody here uses it.
+    pub(crate) fn resource(
+        &self,
+        key: Key,
+        make: impl FnOnce(&Key) -> (Arc<Lock>, OnAbandoned),
+    ) -> Arc<Resource> {
+        let mut resources = self.inner.resources.lock();
+        if let Some(resource) = resources.get(&key).and_then(Weak::upgrade) {
+            return resource;
+        }
+        let (lock, told) = make(&key);
+        let Inner { member, agent, .. } = &*self.inner;
+        let resource = Resource::new(member, agent, key.clone(), lock, told);
+        // Those that nobody uses any more go when they are half of what there is.
+        if resources.len() >= 64 && resources.len() == resources.capacity() {
+            resources.retain(|_, resource| resource.strong_count() > 0);
+        }
+        resources.insert(key, Arc::downgrade(&resource));
+        resource
     }
 
     pub(crate) fn seat(&self) -> &Arc<Member> {
-        &self.member
+        &self.inner.member
     }
 
     pub(crate) fn engine_error(&self, what: &str, error: DriverError) -> CoordinationError {
-        engine_error(what.to_owned(), self.member.at(), error)
+        engine_error(what.to_owned(), self.seat().at(), error)
     }
 }
 
 impl fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Coordinator").field(&self.member).finish()
+        f.debug_tuple("Coordinator").field(&self.inner.member).finish()
     }
+}
+
+/// The key of something called `name`.
+pub(crate) fn key_of<'p>(
+    parts: impl IntoIterator<Item = &'p str>,
+    what: &'static str,
+    name: &str,
+) -> Result<Key, CoordinationError> {
+    Key::of(parts).map_err(|error| CoordinationError::BadName {
+        what,
+        name: name.into(),
+        reason: error.to_string().into(),
+    })
 }

@@ -242,7 +242,11 @@ impl Member {
             self.lose(&error.to_string());
             return self.obituary(&error.to_string());
         }
-        engine_error(key.as_str().to_owned(), &self.at, error)
+        self.engine_error(key.as_str(), error)
+    }
+
+    pub(crate) fn engine_error(&self, what: &str, error: DriverError) -> CoordinationError {
+        engine_error(what.to_owned(), &self.at, error)
     }
 
     pub(crate) fn now(&self) -> Moment {

@@ -107,6 +107,20 @@ impl Mode {
         }
     }
 
+    /// The strongest mode in which others can hold a lock beside whoever holds it in `mode`; of what others hold, the
+    /// strongest that is left. Its own inverse.
+    #[cfg(feature = "coordination")]
+    pub(crate) const fn beside(mode: Option<Self>) -> Option<Self> {
+        match mode {
+            None => Some(Exclusive),
+            Some(IntentShared) => Some(SharedIntentExclusive),
+            Some(IntentExclusive) => Some(IntentExclusive),
+            Some(Shared) => Some(Shared),
+            Some(SharedIntentExclusive) => Some(IntentShared),
+            Some(Exclusive) => None,
+        }
+    }
+
     /// The intention to be held on the set above a name that is held in this mode.
     pub(crate) const fn intention(self) -> Self {
         match self {
@@ -158,6 +172,20 @@ mod tests {
             let narrower = Mode::ALL.into_iter().all(|c| !a.admits(c) || b.admits(c));
             assert_eq!(a.covers(b), narrower, "{a} over {b}");
         }
+    }
+
+    #[cfg(feature = "coordination")]
+    #[test]
+    fn what_is_left_beside_a_mode_covers_exactly_what_it_admits() {
+        for mode in Mode::ALL {
+            let left = Mode::beside(Some(mode));
+            assert_eq!(Mode::beside(left), Some(mode));
+            for other in Mode::ALL {
+                let covered = left.is_some_and(|left| left.covers(other));
+                assert_eq!(covered, mode.admits(other), "{other} beside {mode}");
+            }
+        }
+        assert_eq!(Mode::beside(None), Some(Exclusive));
     }
 
     #[test]

@@ -27,6 +27,11 @@ pub type Priority = i32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(u64);
 
+impl Ticket {
+    /// The ticket of no request: arrivals count from 1.
+    pub(crate) const NOBODY: Self = Self(0);
+}
+
 /// Two owners who each wait for the other to give up a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Deadlock;

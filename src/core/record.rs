@@ -182,6 +182,11 @@ impl Record {
         if bytes.len() > RECORD_BYTES_MAX { Err(TooLarge { bytes: bytes.len() }) } else { Ok(bytes) }
     }
 
+    /// Tells whether nobody ever asked for the resource, so that there is nothing to store.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.next_token == 1 && self.queue.arrivals() == 0
+    }
+
     /// What the member holds.
     pub(crate) fn holder(&self, member: &MemberId) -> Option<&Holder> {
         self.holders.iter().find(|holder| holder.party.member == *member)
@@ -342,6 +347,12 @@ impl Record {
         if let Some(ticket) = self.ticket(member) {
             self.queue.cancel(ticket);
         }
+        self.end(now, |holder| holder.party.member == *member);
+        self.settle(now);
+    }
+
+    /// Ends what a member holds, against its will.
+    pub(crate) fn dispossess(&mut self, member: &MemberId, now: Moment) {
         self.end(now, |holder| holder.party.member == *member);
         self.settle(now);
     }

@@ -269,6 +269,9 @@ mod tests {
         ) -> Option<Box<Listeners>> {
             None
         }
+
+        #[cfg(feature = "coordination")]
+        fn refuse(&self, _: crate::hold::Refused) {}
     }
 
     fn hold(owner: &Owner, mode: Mode) -> Hold {

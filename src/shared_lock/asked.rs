@@ -48,11 +48,15 @@ impl<'a> Acquire<AcquireLock<'a>> {
     /// assert!(ask(&SharedLock::new("config"), "job-19").wait().is_ok());
     /// ```
     pub fn into_owned(self) -> Acquire<AcquireLock<'static>> {
-        self.map(|AcquireLock { party, mode }| AcquireLock { party: party.into_owned(), mode })
+        self.map(AcquireLock::into_owned)
     }
 }
 
 impl<'a> AcquireLock<'a> {
+    pub(crate) fn into_owned(self) -> AcquireLock<'static> {
+        AcquireLock { party: self.party.into_owned(), mode: self.mode }
+    }
+
     #[inline]
     pub(super) fn new(lock: &'a SharedLock, owner: &'a Owner, mode: Mode) -> Self {
         Self { party: Party::Borrowed(lock, owner), mode }

@@ -1,0 +1,396 @@
+//! One lock by itself, across processes.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use super::member::Member;
+use super::resource::{Foresight, Resource};
+use crate::acquire::Acquire;
+use crate::core::mode::Mode;
+use crate::core::queue::Priority;
+use crate::core::record::Holder;
+use crate::error::{Abandoned, AcquireError, CoordinationError, HoldError};
+use crate::name::LockName;
+use crate::owner::Owner;
+use crate::shared_lock::{AcquireLock, Guard, SharedLock, UpgradeLock};
+use crate::target::{Patience, Target};
+use crate::task::{Refusal, Task};
+
+/// A named lock that owners in several processes share: [`SharedLock`] across a coordination.
+///
+/// Made by [`Coordinator::lock`](super::Coordinator::lock). Everybody who takes part and says this name means this lock; the
+/// rules are those of a lock in one process, priorities and arrival among them. Cheap to clone.
+///
+/// It is given back to the others as soon as no owner of this process uses it, unless it is [`cached`](Self::cached).
+///
+/// # Examples
+/// ```
+/// use tierlock::{Mode, Owner, coordination::Coordinator};
+///
+/// let coordinator = Coordinator::connect("memory:").join("worker-1")?;
+/// let (lock, job) = (coordinator.lock("config")?, Owner::new("job-17"));
+/// let guard = lock.acquire(&job, Mode::Exclusive).wait()?;
+/// assert!(guard.token()? > 0);
+/// # Ok::<(), tierlock::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct ClusterLock {
+    lock: SharedLock,
+    resource: Arc<Resource>,
+}
+
+/// A party to the record of a lock, for people to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeldBy {
+    /// The member, with its host and process.
+    pub member: super::MemberId,
+    /// The owner whose request brought the lock to this member. What the member keeps, others of its owners may use by now.
+    pub owner: Arc<str>,
+    /// The mode that the member holds, or waits for.
+    pub mode: Mode,
+    /// For how long so far, in milliseconds; `None` if it waits.
+    pub held_ms: Option<u64>,
+    /// How long the hold lasts from now, in milliseconds, if it ends by itself.
+    pub left_ms: Option<u64>,
+}
+
+impl ClusterLock {
+    pub(crate) fn new(resource: Arc<Resource>) -> Self {
+        Self { lock: SharedLock::of(Arc::clone(resource.lock())), resource }
+    }
+
+    /// Keeps what this member was granted after its use, until another member asks for it: for a lock that one member takes
+    /// many times in a row, since taking it again needs no word with the engine. True for all who use it in this member.
+    ///
+    /// A member that dies leaves what it keeps exclusively [abandoned](ClusterGuard::abandoned), used or not: nobody can know.
+    #[must_use]
+    pub fn cached(self) -> Self {
+        self.resource.cache();
+        self
+    }
+
+    /// The name given.
+    #[must_use]
+    pub fn name(&self) -> &LockName {
+        self.lock.name()
+    }
+
+    /// Asks for the lock.
+    ///
+    /// `now()` makes one attempt at the engine; a lock that another member keeps unused counts as held then. `wait()` goes to
+    /// the engine in this thread at first; `.await` and `enqueue()` never do.
+    ///
+    /// # Errors
+    /// As [`SharedLock::acquire`], and [`Coordination`](AcquireError::Coordination) if the member is lost, or the engine
+    /// cannot be read or written.
+    ///
+    /// # Cancel safety
+    /// As of any [`Acquire`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Mode, Owner, coordination::Coordinator};
+    /// # let coordinator = Coordinator::connect("memory:").join("worker-1")?;
+    /// # let (lock, job) = (coordinator.lock("config")?, Owner::new("job-17"));
+    /// let guard = lock.acquire(&job, Mode::Shared).priority(-5).wait()?;
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn acquire<'a>(&'a self, owner: &'a Owner, mode: Mode) -> Acquire<AcquireCluster<'a>> {
+        self.lock.acquire(owner, mode).map(|local| AcquireCluster {
+            local,
+            resource: Arc::clone(&self.resource),
+            owner: owner.clone(),
+            mode,
+            priority: None,
+        })
+    }
+
+    /// Asks for the lock in [`Mode::Shared`].
+    pub fn shared<'a>(&'a self, owner: &'a Owner) -> Acquire<AcquireCluster<'a>> {
+        self.acquire(owner, Mode::Shared)
+    }
+
+    /// Asks for the lock in [`Mode::Exclusive`].
+    pub fn exclusive<'a>(&'a self, owner: &'a Owner) -> Acquire<AcquireCluster<'a>> {
+        self.acquire(owner, Mode::Exclusive)
+    }
+
+    /// Who holds the lock, by what the engine says: members, of which each may have lent it to several owners.
+    ///
+    /// # Errors
+    /// As of any request to the coordinator.
+    pub fn holders(&self) -> Result<Vec<HeldBy>, CoordinationError> {
+        let now = self.resource.member().now().0;
+        let record = self.resource.record()?;
+        let held_by = |holder: &Holder| HeldBy {
+            member: holder.party.member.clone(),
+            owner: Arc::clone(&holder.party.owner),
+            mode: holder.mode,
+            held_ms: Some(now.saturating_sub(holder.since.0)),
+            left_ms: holder.until.map(|until| until.0.saturating_sub(now)),
+        };
+        let over = |holder: &&Holder| holder.until.is_none_or(|until| until.0 > now);
+        Ok(record.holders().iter().filter(over).map(held_by).collect())
+    }
+
+    /// Who waits for the lock, by what the engine says, in the order in which they go.
+    ///
+    /// # Errors
+    /// As of any request to the coordinator.
+    pub fn waiters(&self) -> Result<Vec<HeldBy>, CoordinationError> {
+        let record = self.resource.record()?;
+        let waiting = record.waiting().map(|(party, mode, _)| HeldBy {
+            member: party.member.clone(),
+            owner: Arc::clone(&party.owner),
+            mode,
+            held_ms: None,
+            left_ms: None,
+        });
+        Ok(waiting.collect())
+    }
+
+    /// Takes the lock from whoever holds it: an administrative act. Their next use of it fails with
+    /// [`Broken`](CoordinationError::Broken), and if it was exclusive the next holder is told that it was abandoned.
+    ///
+    /// Returns whom it was taken from.
+    ///
+    /// # Errors
+    /// As of any request to the coordinator.
+    pub fn break_lock(&self) -> Result<Vec<HeldBy>, CoordinationError> {
+        let broken = self.holders()?;
+        let now = self.resource.member().now();
+        self.resource.update(|record| {
+            broken.iter().for_each(|held| record.dispossess(&held.member, now));
+            Ok(())
+        })?;
+        self.resource.settle(true)?;
+        Ok(broken)
+    }
+
+    pub(crate) fn resource(&self) -> &Arc<Resource> {
+        &self.resource
+    }
+}
+
+impl fmt::Debug for ClusterLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClusterLock").field(&self.resource).finish()
+    }
+}
+
+/// A request for a [`ClusterLock`].
+///
+/// Named by whoever keeps one: see [`Acquire::into_owned`].
+#[derive(Debug)]
+pub struct AcquireCluster<'a> {
+    local: AcquireLock<'a>,
+    resource: Arc<Resource>,
+    owner: Owner,
+    mode: Mode,
+    /// Known if this thread may go to the engine.
+    priority: Option<Priority>,
+}
+
+impl<'a> Acquire<AcquireCluster<'a>> {
+    /// Makes the request own lock and owner, so that it and what is pending of it may outlive the borrows.
+    pub fn into_owned(self) -> Acquire<AcquireCluster<'static>> {
+        self.map(|AcquireCluster { local, resource, owner, mode, priority }| AcquireCluster {
+            local: local.into_owned(),
+            resource,
+            owner,
+            mode,
+            priority,
+        })
+    }
+}
+
+impl AcquireCluster<'_> {
+    fn refusal(&self, reason: CoordinationError) -> AcquireError {
+        AcquireError::Coordination {
+            owner: Arc::clone(self.owner.name_arc()),
+            lock: self.resource.lock().name().clone(),
+            wanted: self.mode,
+            reason: Box::new(reason),
+        }
+    }
+}
+
+impl Target for AcquireCluster<'_> {
+    type Granted = ClusterGuard;
+    type Error = AcquireError;
+
+    fn immediate(self, priority: Priority) -> Result<ClusterGuard, Self> {
+        // Whoever comes by here is a thread that tries or waits.
+        Err(Self { priority: Some(priority), ..self })
+    }
+
+    fn prepare(&mut self, patience: Patience) -> Result<Option<Task>, AcquireError> {
+        if let Some(priority) = self.priority
+            && self.owner.record(crate::owner::LockId::of(self.resource.lock())).is_none()
+        {
+            let foresight = Foresight {
+                mode: self.mode,
+                priority,
+                owner: Arc::clone(self.owner.name_arc()),
+                waits: patience == Patience::Waits,
+            };
+            self.resource.foresee(foresight).map_err(|error| self.refusal(error))?;
+        } else {
+            self.resource.member().check().map_err(|error| self.refusal(error))?;
+        }
+        self.local.prepare(patience)
+    }
+
+    fn granted(self, task: Option<Task>) -> Result<ClusterGuard, AcquireError> {
+        let Self { local, resource, owner, mode, .. } = self;
+        let guard = local.granted(task)?.into_owned();
+        let guard = ClusterGuard {
+            mark: resource.hold_mark(),
+            guard: Some(guard),
+            resource,
+            token: OnceLock::new(),
+        };
+        match &guard.mark {
+            Ok(_) => Ok(guard),
+            Err(reason) => Err(AcquireError::Coordination {
+                owner: Arc::clone(owner.name_arc()),
+                lock: guard.resource.lock().name().clone(),
+                wanted: mode,
+                reason: Box::new(reason.clone()),
+            }),
+        }
+    }
+
+    fn refused(self, refusal: Refusal) -> AcquireError {
+        self.local.refused(refusal)
+    }
+}
+
+/// A [`ClusterLock`] held; dropping it gives it back, and to the other members unless it is cached.
+#[must_use = "dropping a guard gives the lock back"]
+pub struct ClusterGuard {
+    /// There until it is dropped.
+    guard: Option<Guard<'static>>,
+    resource: Arc<Resource>,
+    mark: Result<u64, CoordinationError>,
+    token: OnceLock<u64>,
+}
+
+impl ClusterGuard {
+    fn guard(&self) -> &Guard<'static> {
+        self.guard.as_ref().expect("it is there until it is dropped")
+    }
+
+    fn guard_mut(&mut self) -> &mut Guard<'static> {
+        self.guard.as_mut().expect("it is there until it is dropped")
+    }
+
+    /// The mode in which the lock is held.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.guard().mode()
+    }
+
+    /// The name of the lock held.
+    #[must_use]
+    pub fn name(&self) -> &LockName {
+        self.resource.lock().name()
+    }
+
+    /// Fails if the lock is not held any more: the member is lost, the hold's lifetime is over, or somebody broke it. What
+    /// does not fail was true a moment ago: whoever writes to something outside sends the [`token`](Self::token) along.
+    ///
+    /// # Errors
+    /// [`Lost`](CoordinationError::Lost), [`Broken`](CoordinationError::Broken).
+    pub fn check(&self) -> Result<(), CoordinationError> {
+        self.resource.check(self.mark.clone()?)
+    }
+
+    /// The fencing token of this hold: greater than those of all holds before it that conflict with it, over the life of the
+    /// store. Whatever the lock protects outside can keep the greatest that it saw, and refuse who comes with a smaller one.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); rarely, as of any request to the coordinator.
+    pub fn token(&self) -> Result<u64, CoordinationError> {
+        self.check()?;
+        if let Some(token) = self.token.get() {
+            return Ok(*token);
+        }
+        let token = self.resource.next_token()?;
+        Ok(*self.token.get_or_init(|| token))
+    }
+
+    /// Who held the lock exclusively before and ended without releasing it: an owner here by a panic, or a member elsewhere by
+    /// its death. Told once, to an exclusive holder.
+    #[must_use]
+    pub fn abandoned(&self) -> Option<Abandoned> {
+        self.guard().abandoned()
+    }
+
+    /// Goes on in [`Mode::Shared`], or in the mode held if that is not stronger; see [`Guard::downgrade`].
+    pub fn downgrade(&mut self) {
+        self.guard_mut().downgrade();
+        self.after_giving();
+    }
+
+    /// Goes on in a weaker mode; see [`Guard::downgrade_to`].
+    ///
+    /// # Errors
+    /// [`NotWeaker`](HoldError::NotWeaker).
+    pub fn downgrade_to(&mut self, mode: Mode) -> Result<(), HoldError> {
+        self.guard_mut().downgrade_to(mode)?;
+        self.after_giving();
+        Ok(())
+    }
+
+    /// Asks to go on in a stronger mode; see [`Guard::upgrade_to`]. Two members that would wait for each other are found out:
+    /// the second is told at once.
+    pub fn upgrade_to(&mut self, mode: Mode) -> Acquire<UpgradeLock<'_, 'static>> {
+        self.guard_mut().upgrade_to(mode)
+    }
+
+    /// Asks to go on in [`Mode::Exclusive`]; see [`upgrade_to`](Self::upgrade_to).
+    pub fn upgrade(&mut self) -> Acquire<UpgradeLock<'_, 'static>> {
+        self.upgrade_to(Mode::Exclusive)
+    }
+
+    /// Gives the lock back, and says whether it was still held.
+    ///
+    /// # Errors
+    /// Why the coordinator could not be told; it is told later then, or hears of the member's end.
+    pub fn release(mut self) -> Result<bool, CoordinationError> {
+        let held = self.check().is_ok();
+        self.guard = None;
+        if held {
+            self.resource.settle(true)?;
+        }
+        Ok(held)
+    }
+
+    /// Has the agent, or this thread, tell the coordinator.
+    fn after_giving(&self) {
+        let _ = self.resource.settle(true);
+    }
+
+    pub(crate) fn member(&self) -> &Arc<Member> {
+        self.resource.member()
+    }
+}
+
+impl Drop for ClusterGuard {
+    fn drop(&mut self) {
+        if self.guard.take().is_some() {
+            self.after_giving();
+        }
+    }
+}
+
+impl fmt::Debug for ClusterGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterGuard")
+            .field("name", &format_args!("{}", self.name()))
+            .field("mode", &self.guard.as_ref().map(Guard::mode))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,407 @@
+//! A resource of the cluster as one member sees it: a lock of this process, and what its record says.
+//!
+//! The member is one party to the record, in the strongest mode that its owners need; they share what it was granted by the lock
+//! of this process, from which [`Elsewhere`] keeps the rest. What was granted is kept after its use, until another member
+//! asks for it or as long as the policy says, so that taking it again costs what it costs in one process.
+//!
+//! Everything happens in [`settle`](Resource::settle): it compares what the owners want, what is granted and what others want, and
+//! does the one next thing, until there is nothing to do. Whoever has news calls it: owners through the lock's observer,
+//! others through a watch, time through the agent.
+
+mod round;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Wake, Waker};
+use std::thread::{self, ThreadId};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use self::round::State;
+use super::agent::Agent;
+use super::driver::Key;
+use super::elsewhere::Elsewhere;
+use super::member::Member;
+use crate::clock;
+use crate::core::mode::Mode;
+use crate::core::queue::{Priority, Ticket};
+use crate::core::record::{Moment, Record, TOKENS_PER_GRANT, Unreadable};
+use crate::error::CoordinationError;
+use crate::hold::{Decisions, Lock, Refused, Waiter};
+use crate::listeners::Listeners;
+use crate::owner::Owner;
+use crate::raw::Outcome;
+
+/// Who is told that a grant came from a holder that ended without releasing it.
+pub(crate) type OnAbandoned = Box<dyn Fn(&Arc<Lock>, &Arc<str>) + Send + Sync>;
+/// Who is told that a hold was lost though the member lives.
+pub(crate) type OnBroken = Box<dyn Fn() + Send + Sync>;
+
+pub(crate) struct Resource {
+    member: Arc<Member>,
+    agent: Arc<Agent>,
+    key: Key,
+    lock: Arc<Lock>,
+    /// Whether what nobody here uses is kept until another member asks for it, or given back.
+    cached: AtomicBool,
+    turn: Mutex<Turn>,
+    /// Told when a turn ends.
+    turned: Condvar,
+    /// The fencing tokens that are left of those granted.
+    tokens: Mutex<Range<u64>>,
+    /// Until when the member holds what it was granted, in milliseconds on the engine's clock: 0 if it holds nothing.
+    until_ms: AtomicU64,
+    /// Moves when the record lost what this member held.
+    breaks: AtomicU64,
+    /// How long a grant lasts, in milliseconds; 0 for ever.
+    lifetime_ms: AtomicU64,
+    /// When the agent settles it by itself, and where it stands in the agent's list.
+    pub(super) alarm: Mutex<Option<(Moment, u64)>>,
+    bell: Arc<Bell>,
+    on_abandoned: OnAbandoned,
+    on_broken: OnceLock<OnBroken>,
+    me: Weak<Self>,
+}
+
+/// A hold that ends only when it is given back.
+const FOR_EVER: u64 = u64::MAX;
+
+/// Whose turn it is to settle. No mutex is held meanwhile, since settling goes to the engine and tells waiters.
+struct Turn {
+    /// There unless somebody settles.
+    state: Option<Box<State>>,
+    /// Who settles.
+    by: Option<ThreadId>,
+    /// There was news meanwhile.
+    again: bool,
+}
+
+/// What an owner is about to ask of the lock, and will ask whatever comes of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Foresight {
+    pub(crate) mode: Mode,
+    pub(crate) priority: Priority,
+    pub(crate) owner: Arc<str>,
+    /// Whether the request stays in the record when it has to wait.
+    pub(crate) waits: bool,
+}
+
+impl Resource {
+    /// Puts `lock`, which nobody uses yet, under the record of `key`.
+    pub(crate) fn new(
+        member: &Arc<Member>,
+        agent: &Arc<Agent>,
+        key: Key,
+        lock: Arc<Lock>,
+        on_abandoned: OnAbandoned,
+    ) -> Arc<Self> {
+        let elsewhere = Elsewhere::new(&lock, format!("elsewhere at {}", member.at()).into());
+        let owner = elsewhere.owner().clone();
+        let resource = Arc::new_cyclic(|me: &Weak<Self>| Self {
+            member: Arc::clone(member),
+            agent: Arc::clone(agent),
+            key,
+            lock,
+            cached: AtomicBool::new(false),
+            turn: Mutex::new(Turn {
+                state: Some(Box::new(State::new(elsewhere))),
+                by: None,
+                again: false,
+            }),
+            turned: Condvar::new(),
+            tokens: Mutex::new(0..0),
+            until_ms: AtomicU64::new(0),
+            breaks: AtomicU64::new(0),
+            lifetime_ms: AtomicU64::new(0),
+            alarm: Mutex::new(None),
+            bell: Arc::new(Bell { resource: Weak::clone(me), owner, since: clock::now() }),
+            on_abandoned,
+            on_broken: OnceLock::new(),
+            me: Weak::clone(me),
+        });
+        resource.lock.observe(Arc::clone(&resource.bell) as Arc<dyn Waiter>);
+        resource
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(crate) fn lock(&self) -> &Arc<Lock> {
+        &self.lock
+    }
+
+    pub(crate) fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    pub(crate) fn on_broken(&self, call: OnBroken) {
+        let _ = self.on_broken.set(call);
+    }
+
+    /// Has grants last so long from now on; `None` for as long as the member lives.
+    pub(crate) fn set_lifetime(&self, ms: Option<u64>) {
+        self.lifetime_ms.store(ms.unwrap_or(0), Ordering::Release);
+    }
+
+    fn lifetime_ms(&self) -> Option<u64> {
+        Some(self.lifetime_ms.load(Ordering::Acquire)).filter(|ms| *ms > 0)
+    }
+
+    /// Keeps what nobody here uses until another member asks for it.
+    pub(crate) fn cache(&self) {
+        self.cached.store(true, Ordering::Release);
+    }
+
+    fn is_cached(&self) -> bool {
+        self.cached.load(Ordering::Acquire)
+    }
+
+    /// What tells whether a hold of an owner of this process, which was just granted, is lost later.
+    ///
+    /// # Errors
+    /// [`Broken`](CoordinationError::Broken) or [`Lost`](CoordinationError::Lost) if it is already.
+    pub(crate) fn hold_mark(&self) -> Result<u64, CoordinationError> {
+        let breaks = self.breaks.load(Ordering::Acquire);
+        self.check(breaks)?;
+        Ok(breaks)
+    }
+
+    /// Fails unless what was held at this mark is held still.
+    pub(crate) fn check(&self, mark: u64) -> Result<(), CoordinationError> {
+        self.member.check()?;
+        let until_ms = self.until_ms.load(Ordering::Acquire);
+        let over = until_ms != FOR_EVER && self.member.now().0 >= until_ms;
+        if over || self.breaks.load(Ordering::Acquire) != mark { Err(self.broken()) } else { Ok(()) }
+    }
+
+    pub(crate) fn broken(&self) -> CoordinationError {
+        CoordinationError::Broken { resource: self.name(), at: Arc::clone(self.member.at()) }
+    }
+
+    fn name(&self) -> Arc<str> {
+        self.lock.name().to_string().into()
+    }
+
+    /// The next fencing token of what the member holds: greater than all that anybody had before whose hold conflicted.
+    ///
+    /// # Errors
+    /// [`Broken`](CoordinationError::Broken) if it holds nothing; others as of any request to the coordinator.
+    pub(crate) fn next_token(&self) -> Result<u64, CoordinationError> {
+        if let Some(token) = self.tokens.lock().next() {
+            return Ok(token);
+        }
+        let me = self.member.id();
+        let first = self.update(|record| {
+            record.renumber(me);
+            Ok(record.holder(me).map(|holder| holder.token))
+        })?;
+        self.number(first.ok_or_else(|| self.broken())?);
+        self.tokens.lock().next().ok_or_else(|| self.broken())
+    }
+
+    /// Counts tokens from `first`, unless later ones were given already.
+    fn number(&self, first: u64) {
+        let mut tokens = self.tokens.lock();
+        if first >= tokens.end {
+            *tokens = first..first + TOKENS_PER_GRANT;
+        }
+    }
+
+    /// Changes the record, once whatever ended by itself has ended.
+    pub(crate) fn update<R>(
+        &self,
+        mut change: impl FnMut(&mut Record) -> Result<R, CoordinationError>,
+    ) -> Result<R, CoordinationError> {
+        let member = &self.member;
+        member.update(&self.key, |bytes| {
+            let mut record = Record::decode(bytes).map_err(|error| self.unreadable(error))?;
+            record.expire(member.now());
+            let result = change(&mut record)?;
+            let content = record.encode().map_err(|too_large| CoordinationError::TooLarge {
+                resource: self.name(),
+                at: Arc::clone(member.at()),
+                bytes: too_large.bytes,
+            })?;
+            let untouched = bytes.is_none() && record.is_untouched();
+            Ok(((!untouched).then_some(content), result))
+        })
+    }
+
+    /// The record as it is.
+    pub(crate) fn record(&self) -> Result<Record, CoordinationError> {
+        let stored = self.member.read(&self.key)?;
+        Record::decode(stored.content.as_deref()).map_err(|error| self.unreadable(error))
+    }
+
+    fn unreadable(&self, error: Unreadable) -> CoordinationError {
+        let (resource, at) = (self.name(), Arc::clone(self.member.at()));
+        match error {
+            Unreadable::Format(format) => {
+                CoordinationError::UnknownFormat { resource, at, format }
+            }
+            Unreadable::Damaged(reason) => {
+                CoordinationError::Damaged { resource, at, reason: reason.into() }
+            }
+        }
+    }
+
+    /// Asks the coordinator ahead of the lock, in this thread, so that the lock is free by then if it can be.
+    ///
+    /// # Errors
+    /// Why the coordinator cannot be asked.
+    pub(crate) fn foresee(&self, foresight: Foresight) -> Result<(), CoordinationError> {
+        self.member.check()?;
+        if self.lock.held().admits_newcomer(foresight.mode) {
+            return Ok(());
+        }
+        self.take_turn(true, |state| state.foresight = Some(foresight))
+    }
+
+    /// Does whatever there is to do; waits for whoever does so already, if `waits`.
+    ///
+    /// # Errors
+    /// Why it could not all be done; the agent tries again.
+    pub(crate) fn settle(&self, waits: bool) -> Result<(), CoordinationError> {
+        self.take_turn(waits, |_| ())
+    }
+
+    /// Gives back what nobody here uses.
+    ///
+    /// # Errors
+    /// Why that could not be said to the coordinator; the agent tries again.
+    pub(crate) fn uncache(&self) -> Result<(), CoordinationError> {
+        self.take_turn(true, |state| state.uncache = true)
+    }
+
+    /// What owners of this process may hold without asking.
+    pub(crate) fn grantable(&self) -> Option<Mode> {
+        self.turn.lock().state.as_ref().and_then(|state| state.elsewhere.leaves())
+    }
+
+    fn take_turn(
+        &self,
+        waits: bool,
+        prepare: impl FnOnce(&mut State),
+    ) -> Result<(), CoordinationError> {
+        let own = thread::current().id();
+        let mut turn = self.turn.lock();
+        let mut prepare = Some(prepare);
+        loop {
+            let Some(mut state) = turn.state.take() else {
+                // Whoever settles in the middle of settling was called by a waiter that was just told.
+                turn.again = true;
+                if !waits || turn.by == Some(own) {
+                    return Ok(());
+                }
+                self.turned.wait(&mut turn);
+                continue;
+            };
+            turn.by = Some(own);
+            turn.again = false;
+            drop(turn);
+            if let Some(prepare) = prepare.take() {
+                prepare(&mut state);
+            }
+            let result = self.round(&mut state);
+            turn = self.turn.lock();
+            turn.state = Some(state);
+            turn.by = None;
+            if turn.again {
+                continue;
+            }
+            drop(turn);
+            self.turned.notify_all();
+            return result;
+        }
+    }
+
+    /// Has the agent settle it soon.
+    pub(crate) fn ring(&self) {
+        self.agent.ring(&self.me);
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.bell))
+    }
+
+    fn ring_at(&self, at: Moment) {
+        self.agent.ring_at(at, self, &self.me);
+    }
+}
+
+impl Drop for Resource {
+    /// Nobody here uses it any more, so what is cached of it is of no use.
+    fn drop(&mut self) {
+        let Some(state) = self.turn.get_mut().state.take() else { return };
+        if !state.has_part() {
+            return;
+        }
+        let (me, now) = (self.member.id(), self.member.now());
+        let _ = self.update(|record| {
+            record.withdraw(me, now);
+            // Somebody here may use the resource anew, and what that one was granted is not this one's to give back.
+            if record.holder(me).map(|holder| holder.token) == state.granted_token() {
+                record.lower(me, None, now);
+            }
+            Ok(())
+        });
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource")
+            .field("key", &self.key)
+            .field("at", self.member.at())
+            .field("lock", &self.lock.held())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Rings for the agent when something happens to the lock.
+#[derive(Debug)]
+struct Bell {
+    resource: Weak<Resource>,
+    owner: Owner,
+    since: Instant,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if let Some(resource) = self.resource.upgrade() {
+            resource.ring();
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+}
+
+impl Waiter for Bell {
+    fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    fn since(&self) -> Instant {
+        self.since
+    }
+
+    fn on_decided(
+        self: Arc<Self>,
+        _: Ticket,
+        _: Outcome,
+        _: &mut Decisions,
+    ) -> Option<Box<Listeners>> {
+        self.ring();
+        None
+    }
+
+    fn refuse(&self, _: Refused) {}
+}

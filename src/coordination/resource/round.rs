@@ -1,0 +1,379 @@
+//! The one next thing to do about a resource, until there is nothing to do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{FOR_EVER, Foresight, Resource};
+use crate::coordination::driver::{Reporter, Subject, Watch};
+use crate::coordination::elsewhere::{Elsewhere, Head, Here};
+use crate::core::member::MemberId;
+use crate::core::mode::Mode;
+use crate::core::queue::Priority;
+use crate::core::record::{Holder, Moment, Party, Recall, Record};
+use crate::error::CoordinationError;
+use crate::hold::Refused;
+
+/// What a member knows of a resource.
+pub(super) struct State {
+    pub(super) elsewhere: Elsewhere,
+    /// What the record says that the member holds, as it was read last.
+    granted: Option<Grant>,
+    pub(super) foresight: Option<Foresight>,
+    pub(super) uncache: bool,
+    /// A conversion that the record refused; it is not asked for again while this is held here.
+    hopeless: Option<Option<Mode>>,
+    /// Whether the member is in line in the record.
+    waits: bool,
+    watch: Option<Watch>,
+    /// Whoever stands in the way, and has to be seen to die.
+    watched: BTreeMap<MemberId, Watch>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    mode: Mode,
+    token: u64,
+    since: Moment,
+}
+
+/// What a round at the record found.
+struct View {
+    holder: Option<Holder>,
+    waits: bool,
+    deadlock: bool,
+    recall: Option<Recall>,
+    others: Vec<MemberId>,
+    first_end: Option<Moment>,
+}
+
+/// What the member wants of the record on behalf of its owners.
+struct Want {
+    mode: Mode,
+    priority: Priority,
+    owner: Arc<str>,
+    converts: bool,
+    waits: bool,
+}
+
+impl State {
+    pub(super) fn new(elsewhere: Elsewhere) -> Self {
+        Self {
+            elsewhere,
+            granted: None,
+            foresight: None,
+            uncache: false,
+            hopeless: None,
+            waits: false,
+            watch: None,
+            watched: BTreeMap::new(),
+        }
+    }
+
+    /// The first fencing token of what is granted.
+    pub(super) fn granted_token(&self) -> Option<u64> {
+        self.granted.map(|grant| grant.token)
+    }
+
+    /// Tells whether the record has this member among its parties.
+    pub(super) fn has_part(&self) -> bool {
+        self.granted.is_some() || self.waits
+    }
+}
+
+impl Resource {
+    /// Does all there is to do. Where the record cannot be read or written, owners who wait for it are told why.
+    pub(super) fn round(&self, state: &mut State) -> Result<(), CoordinationError> {
+        let result = self.rounds(state);
+        state.foresight = None;
+        state.uncache = false;
+        if let Err(error) = &result {
+            self.fail(state, error);
+        }
+        result
+    }
+
+    fn rounds(&self, state: &mut State) -> Result<(), CoordinationError> {
+        self.member.check()?;
+        loop {
+            self.collect(state);
+            let want = self.want(state);
+            if want.is_none() && !state.has_part() {
+                state.watch = None;
+                return Ok(());
+            }
+            self.watch(state)?;
+            let view = self.consult(state, want.as_ref())?;
+            self.take_note(state, &view, want.as_ref());
+            let buried = self.bury(state, &view)?;
+            let recalled = self.give_way(state, &view);
+            if !buried && !recalled {
+                self.set_alarm(state, &view);
+                if self.want(state).is_none_or(|_| view.waits || view.deadlock || tried(&want)) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Takes what those elsewhere were given by the lock meanwhile.
+    fn collect(&self, state: &mut State) {
+        if let Err(deadlock) = state.elsewhere.collect() {
+            // An owner here waits to convert, and stands in the way of a conversion elsewhere that came first.
+            state.elsewhere.refuse(&deadlock);
+        }
+        if self.lock.is_deleted() {
+            state.elsewhere.drop_claim();
+        }
+    }
+
+    /// What to ask for; on the way, what is not used here is given up if something has to be asked for.
+    fn want(&self, state: &mut State) -> Option<Want> {
+        let here = state.elsewhere.look();
+        if state.hopeless.is_some_and(|held| held != here.held) {
+            state.hopeless = None;
+        }
+        let want = self.wanted(state, &here);
+        let idle = here.held.is_none() && here.head.is_none() && state.foresight.is_none();
+        let gives_back = idle && (!self.is_cached() || state.uncache);
+        if want.is_some() || gives_back || (state.uncache && here.head.is_none()) {
+            // Whoever asks for more with more in hand than it uses would go before those who wait.
+            state.elsewhere.raise(Mode::beside(here.held));
+        }
+        want
+    }
+
+    fn wanted(&self, state: &State, here: &Here) -> Option<Want> {
+        let leaves = state.elsewhere.leaves();
+        let covered = |mode: Mode| leaves.is_some_and(|leaves| leaves.covers(mode));
+        if let Some(Head { mode, priority, ref owner, fits, converts }) = here.head
+            && fits
+            && !covered(mode)
+            && state.hopeless.is_none()
+        {
+            return Some(Want { mode, priority, owner: Arc::clone(owner), converts, waits: true });
+        }
+        let Foresight { mode, priority, ref owner, waits } = *state.foresight.as_ref()?;
+        let fits = here.head.is_none() && Mode::beside(here.held).is_some_and(|m| m.covers(mode));
+        (fits && !covered(mode)).then(|| Want {
+            mode,
+            priority,
+            owner: Arc::clone(owner),
+            converts: false,
+            waits,
+        })
+    }
+
+    /// Hears of changes of the record, as long as somebody may want what is held or wanted here.
+    fn watch(&self, state: &mut State) -> Result<(), CoordinationError> {
+        let needed = self.is_cached() || state.elsewhere.look().head.is_some();
+        if needed && state.watch.is_none() {
+            state.watch = Some(self.watch_subject(Subject::Record(self.key.clone()))?);
+        }
+        Ok(())
+    }
+
+    fn watch_subject(&self, subject: Subject) -> Result<Watch, CoordinationError> {
+        let me = self.me.clone();
+        let reporter = Reporter::new(move |_| {
+            if let Some(resource) = me.upgrade() {
+                resource.ring();
+            }
+        });
+        let watch = self.member.driver().watch(subject, reporter);
+        watch.map_err(|error| self.member.engine_error(self.key.as_str(), error))
+    }
+
+    /// Brings the record in line with what is kept and wanted here, and looks at it.
+    fn consult(&self, state: &State, want: Option<&Want>) -> Result<View, CoordinationError> {
+        let (me, now) = (self.member.id(), self.member.now());
+        let leaves = if self.lock.is_deleted() { None } else { state.elsewhere.leaves() };
+        let gives_up = leaves != Some(Mode::Exclusive)
+            && state.granted.is_some_and(|grant| grant.mode == Mode::Exclusive);
+        let abandoned = if gives_up { self.lock.abandoned_by() } else { None };
+        let view = self.update(|record| {
+            if let Some(owner) = &abandoned {
+                record.abandon(self.party(owner), now);
+            }
+            if let Some(holder) = record.holder(me)
+                && leaves.is_none_or(|leaves| holder.mode != leaves && holder.mode.covers(leaves))
+            {
+                record.lower(me, leaves, now);
+            }
+            let deadlock = self.ask(record, want, now);
+            Ok(self.look(record, want, deadlock))
+        })?;
+        if abandoned.is_some() {
+            // Whoever is next hears of it from the record.
+            self.lock.take_abandoned();
+        }
+        Ok(view)
+    }
+
+    /// Asks for what is wanted, if anything; tells whether that would deadlock.
+    fn ask(&self, record: &mut Record, want: Option<&Want>, now: Moment) -> bool {
+        let me = self.member.id();
+        let Some(want) = want else {
+            record.withdraw(me, now);
+            return false;
+        };
+        let asked = record.ask(self.party(&want.owner), want.mode, want.priority, now);
+        if !want.waits {
+            record.withdraw(me, now);
+        }
+        asked.is_err()
+    }
+
+    fn party(&self, owner: &Arc<str>) -> Party {
+        Party {
+            member: self.member.id().clone(),
+            owner: Arc::clone(owner),
+            lifetime_ms: self.lifetime_ms(),
+        }
+    }
+
+    fn look(&self, record: &Record, want: Option<&Want>, deadlock: bool) -> View {
+        let me = self.member.id();
+        let holder = record.holder(me).cloned();
+        let has = |mode| holder.as_ref().is_some_and(|holder| holder.mode.covers(mode));
+        let blocked = want.is_some_and(|want| !has(want.mode));
+        View {
+            holder,
+            waits: record.pending(me).is_some(),
+            deadlock,
+            recall: record.recall(me),
+            others: if blocked { record.others(me).cloned().collect() } else { Vec::new() },
+            first_end: record.first_end(),
+        }
+    }
+
+    /// Takes over what the record says that the member holds.
+    fn take_note(&self, state: &mut State, view: &View, want: Option<&Want>) {
+        let before = state.granted;
+        state.waits = view.waits;
+        let end = |holder: &Holder| holder.until.map_or(FOR_EVER, |until| until.0);
+        self.until_ms.store(view.holder.as_ref().map_or(0, end), Ordering::Release);
+        state.granted = view.holder.as_ref().map(|holder| Grant {
+            mode: holder.mode,
+            token: holder.token,
+            since: holder.since,
+        });
+        if view.deadlock && want.is_some_and(|want| want.converts) {
+            state.elsewhere.refuse(&Refused::Deadlock);
+        } else if view.deadlock {
+            state.hopeless = Some(state.elsewhere.look().held);
+        }
+        let Some(holder) = &view.holder else {
+            if before.is_some() && state.elsewhere.leaves().is_some() {
+                self.break_off(state);
+            }
+            return;
+        };
+        if before.is_none_or(|before| before.token != holder.token) {
+            self.number(holder.token);
+            if let Some(previous) = &holder.previous {
+                let by = format!("{} on {}", previous.party.owner, previous.party.member);
+                (self.on_abandoned)(&self.lock, &by.into());
+            }
+        }
+        if state.elsewhere.leaves().is_none_or(|leaves| !leaves.covers(holder.mode)) {
+            state.elsewhere.lower(Mode::beside(Some(holder.mode)));
+        }
+    }
+
+    /// The record does not have this member any more: whoever holds the lock here is told, and nobody else gets it.
+    fn break_off(&self, state: &mut State) {
+        self.breaks.fetch_add(1, Ordering::AcqRel);
+        let _ = state.elsewhere.claim(Mode::Exclusive, Priority::MIN, &self.waker());
+        if let Some(call) = self.on_broken.get() {
+            call();
+        }
+    }
+
+    /// Ends what dead members hold and wait for; tells whether there were any.
+    fn bury(&self, state: &mut State, view: &View) -> Result<bool, CoordinationError> {
+        state.watched.retain(|member, _| view.others.contains(member));
+        let mut dead = Vec::new();
+        for other in &view.others {
+            if !state.watched.contains_key(other) && view.waits {
+                let watch = self.watch_subject(Subject::Member(other.clone()))?;
+                state.watched.insert(other.clone(), watch);
+            }
+            let alive = self.member.driver().is_alive(other);
+            if !alive.map_err(|error| self.member.engine_error(self.key.as_str(), error))? {
+                dead.push(other);
+            }
+        }
+        if dead.is_empty() {
+            return Ok(false);
+        }
+        let now = self.member.now();
+        self.update(|record| {
+            dead.iter().for_each(|member| record.bury(member, now));
+            Ok(())
+        })?;
+        Ok(true)
+    }
+
+    /// Makes way for whoever is in front elsewhere, as soon as the owners here do; tells whether they did at once.
+    fn give_way(&self, state: &mut State, view: &View) -> bool {
+        let Some(recall) = view.recall else {
+            if view.holder.is_some() {
+                state.elsewhere.drop_claim();
+            }
+            return false;
+        };
+        if let Some(at) = self.kept_until(state) {
+            self.ring_at(at);
+            return false;
+        }
+        let before = state.elsewhere.mode();
+        if let Err(deadlock) =
+            state.elsewhere.claim(recall.mode, recall.priority, &self.waker())
+        {
+            state.elsewhere.refuse(&deadlock);
+            let _ = state.elsewhere.claim(recall.mode, recall.priority, &self.waker());
+        }
+        state.elsewhere.mode() != before
+    }
+
+    /// Until when what was granted is kept for the owners here, if that is not over.
+    fn kept_until(&self, state: &State) -> Option<Moment> {
+        let here = state.elsewhere.look();
+        let used = here.held.is_some() || here.head.is_some();
+        let until = state.granted?.since.plus_ms(self.agent.min_hold_ms());
+        (used && until > self.member.now()).then_some(until)
+    }
+
+    /// Comes back by itself when something may have happened that nobody reports.
+    fn set_alarm(&self, state: &State, view: &View) {
+        if view.waits || state.watch.is_some() {
+            let poll = self.member.driver().poll_interval().as_millis() as u64;
+            self.ring_at(self.member.now().plus_ms(poll));
+        }
+        if let Some(end) = view.first_end {
+            self.ring_at(end);
+        }
+    }
+
+    /// The record is out of reach, or the member lost: whoever waits here is told, and nobody is let in.
+    fn fail(&self, state: &mut State, error: &CoordinationError) {
+        state.elsewhere.refuse(&Refused::By(Box::new(error.clone())));
+        if error.is_lost() {
+            state.granted = None;
+            state.waits = false;
+            self.until_ms.store(0, Ordering::Release);
+            state.watch = None;
+            state.watched.clear();
+            let _ = state.elsewhere.claim(Mode::Exclusive, Priority::MIN, &self.waker());
+        } else if state.granted.is_some() {
+            const RETRY_MS: u64 = 100;
+            self.ring_at(self.member.now().plus_ms(RETRY_MS));
+        }
+    }
+}
+
+/// Tells whether it was one try.
+fn tried(want: &Option<Want>) -> bool {
+    want.as_ref().is_some_and(|want| !want.waits)
+}
