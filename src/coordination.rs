@@ -9,6 +9,7 @@ mod elsewhere;
 mod lock;
 pub(crate) mod member;
 pub(crate) mod resource;
+pub mod synchronized;
 
 pub use self::coordinator::{Connect, Coordinator};
 pub use self::driver::*;

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "coordination")]
 mod coordination;
+#[cfg(feature = "coordination")]
+mod synchronized;
 mod template;
 
 use std::fmt;
@@ -17,6 +19,8 @@ use crate::request::Membership;
 
 #[cfg(feature = "coordination")]
 pub use self::coordination::{CoordinationError, DriverError, DriverErrorKind};
+#[cfg(feature = "coordination")]
+pub use self::synchronized::SynchronizedError;
 pub use self::template::{TemplateError, TemplateFault};
 
 /// What keeps a lock from its owner that lies outside this process.
@@ -413,4 +417,7 @@ pub enum Error {
     /// Not done by a coordinator.
     #[cfg(feature = "coordination")]
     Coordination(#[from] CoordinationError),
+    /// Not made or not acquired by the name that Manila's locks have.
+    #[cfg(feature = "coordination")]
+    Synchronized(#[from] SynchronizedError),
 }
