@@ -1,4 +1,4 @@
-//! Deadlines; the only place that reads the clock.
+//! Deadlines; the only place that reads a clock.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,42 @@ pub(crate) const WAIT_MIN: Duration = Duration::from_millis(1);
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// Milliseconds since some moment: those in suspend too, and on Unix the same in every process of the host.
+#[cfg(feature = "coordination")]
+pub(crate) fn common_ms() -> u64 {
+    imp::common().as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(all(feature = "coordination", unix))]
+mod imp {
+    use std::time::Duration;
+
+    use nix::time::{ClockId, clock_gettime};
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
+    /// Elsewhere it does not stop in suspend, or there is no other.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    pub(super) fn common() -> Duration {
+        clock_gettime(CLOCK).expect("every kernel we run on has this clock").into()
+    }
+}
+
+#[cfg(all(feature = "coordination", not(unix)))]
+mod imp {
+    use std::sync::OnceLock;
+    use std::time::{Duration, Instant};
+
+    /// Counts from its first call in this process: no other can read it.
+    pub(super) fn common() -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        super::now().saturating_duration_since(*START.get_or_init(super::now))
+    }
 }
 
 /// Until when a request may wait.

@@ -8,6 +8,7 @@ pub mod driver;
 mod elsewhere;
 mod lock;
 pub(crate) mod member;
+pub mod memory;
 pub(crate) mod resource;
 pub mod synchronized;
 

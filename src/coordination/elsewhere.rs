@@ -104,7 +104,7 @@ impl Elsewhere {
         match self.hold {
             Some((_, mode)) if mode == to => true,
             Some(_) => {
-                let mut hold = self.take_hold().expect("there is one");
+                let mut hold = self.own_hold().expect("there is one");
                 let raised = hold.try_convert(&self.owner, to);
                 self.hold = Some((hold.slot, hold.mode));
                 raised
@@ -127,8 +127,9 @@ impl Elsewhere {
     /// Holds less, which may let owners of this process go.
     pub(super) fn lower(&mut self, to: Option<Mode>) {
         self.drop_claim();
-        let Some(mut hold) = self.take_hold() else { return };
+        let Some(mut hold) = self.own_hold() else { return };
         let mut decisions = Vec::new();
+        self.hold = None;
         match to {
             None => hold.release(&self.owner, &mut decisions),
             Some(to) => {
@@ -160,7 +161,7 @@ impl Elsewhere {
         if self.mode() == Some(to) {
             return Ok(());
         }
-        let task = match self.take_hold() {
+        let task = match self.own_hold() {
             Some(hold) => Task::Convert(Conversion::new(&self.owner, hold, to)),
             None => Task::take(&self.owner, Stages::One(Stage::only(&self.lock, to))),
         };
@@ -233,7 +234,7 @@ impl Elsewhere {
     }
 
     /// The hold as the layers below know it; its slot and mode stay known here.
-    fn take_hold(&self) -> Option<Hold> {
+    fn own_hold(&self) -> Option<Hold> {
         let (slot, mode) = self.hold?;
         Some(Hold { lock: Arc::clone(&self.lock), mode, slot })
     }

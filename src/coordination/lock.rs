@@ -365,7 +365,8 @@ impl ClusterGuard {
         if held {
             self.resource.settle(true)?;
         }
-        Ok(held)
+        // What was taken from it meanwhile came out only now.
+        Ok(held && self.resource.is_intact(self.mark.clone()?))
     }
 
     /// Has the agent, or this thread, tell the coordinator.

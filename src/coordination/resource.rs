@@ -175,7 +175,12 @@ impl Resource {
         self.member.check()?;
         let until_ms = self.until_ms.load(Ordering::Acquire);
         let over = until_ms != FOR_EVER && self.member.now().0 >= until_ms;
-        if over || self.breaks.load(Ordering::Acquire) != mark { Err(self.broken()) } else { Ok(()) }
+        if over || !self.is_intact(mark) { Err(self.broken()) } else { Ok(()) }
+    }
+
+    /// Tells whether nothing was taken from this member since this mark.
+    pub(crate) fn is_intact(&self, mark: u64) -> bool {
+        self.breaks.load(Ordering::Acquire) == mark
     }
 
     pub(crate) fn broken(&self) -> CoordinationError {

@@ -1,5 +1,7 @@
 //! Tests of the library from outside, in one binary.
 
+#[cfg(feature = "coordination")]
+mod coordination;
 mod annotations;
 mod condition;
 mod lock_set;

@@ -39,6 +39,8 @@ struct Grant {
 
 /// What a round at the record found.
 struct View {
+    /// Whether the member held the resource before.
+    held: bool,
     holder: Option<Holder>,
     waits: bool,
     deadlock: bool,
@@ -75,6 +77,11 @@ impl State {
         self.granted.map(|grant| grant.token)
     }
 
+    /// Tells whether the record says what is held here.
+    fn is_level(&self) -> bool {
+        self.granted.is_none_or(|grant| Some(grant.mode) == self.elsewhere.leaves())
+    }
+
     /// Tells whether the record has this member among its parties.
     pub(super) fn has_part(&self) -> bool {
         self.granted.is_some() || self.waits
@@ -109,7 +116,8 @@ impl Resource {
             let recalled = self.give_way(state, &view);
             if !buried && !recalled {
                 self.set_alarm(state, &view);
-                if self.want(state).is_none_or(|_| view.waits || view.deadlock || tried(&want)) {
+                let asked = view.waits || view.deadlock || want.is_some_and(|want| !want.waits);
+                if (self.want(state).is_none() || asked) && state.is_level() {
                     return Ok(());
                 }
             }
@@ -164,10 +172,9 @@ impl Resource {
         })
     }
 
-    /// Hears of changes of the record, as long as somebody may want what is held or wanted here.
+    /// Hears of changes of the record, as long as the member has part in it.
     fn watch(&self, state: &mut State) -> Result<(), CoordinationError> {
-        let needed = self.is_cached() || state.elsewhere.look().head.is_some();
-        if needed && state.watch.is_none() {
+        if state.watch.is_none() {
             state.watch = Some(self.watch_subject(Subject::Record(self.key.clone()))?);
         }
         Ok(())
@@ -195,19 +202,27 @@ impl Resource {
             if let Some(owner) = &abandoned {
                 record.abandon(self.party(owner), now);
             }
-            if let Some(holder) = record.holder(me)
-                && leaves.is_none_or(|leaves| holder.mode != leaves && holder.mode.covers(leaves))
-            {
+            let held = record.holder(me).is_some();
+            if self.is_to_lower(record, state, leaves) {
                 record.lower(me, leaves, now);
             }
             let deadlock = self.ask(record, want, now);
-            Ok(self.look(record, want, deadlock))
+            Ok(View { held, ..self.look(record, want, deadlock) })
         })?;
         if abandoned.is_some() {
             // Whoever is next hears of it from the record.
             self.lock.take_abandoned();
         }
         Ok(view)
+    }
+
+    /// Tells whether the record has this member hold more than is left to its owners. What it waited for and was granted since is
+    /// not too much.
+    fn is_to_lower(&self, record: &Record, state: &State, leaves: Option<Mode>) -> bool {
+        let Some(holder) = record.holder(self.member.id()) else { return false };
+        let known = state.granted_token() == Some(holder.token);
+        (known || !state.waits)
+            && leaves.is_none_or(|leaves| holder.mode != leaves && holder.mode.covers(leaves))
     }
 
     /// Asks for what is wanted, if anything; tells whether that would deadlock.
@@ -238,6 +253,7 @@ impl Resource {
         let has = |mode| holder.as_ref().is_some_and(|holder| holder.mode.covers(mode));
         let blocked = want.is_some_and(|want| !has(want.mode));
         View {
+            held: false,
             holder,
             waits: record.pending(me).is_some(),
             deadlock,
@@ -263,12 +279,10 @@ impl Resource {
         } else if view.deadlock {
             state.hopeless = Some(state.elsewhere.look().held);
         }
-        let Some(holder) = &view.holder else {
-            if before.is_some() && state.elsewhere.leaves().is_some() {
-                self.break_off(state);
-            }
-            return;
-        };
+        if before.is_some() && !view.held {
+            self.break_off(state);
+        }
+        let Some(holder) = &view.holder else { return };
         if before.is_none_or(|before| before.token != holder.token) {
             self.number(holder.token);
             if let Some(previous) = &holder.previous {
@@ -284,6 +298,7 @@ impl Resource {
     /// The record does not have this member any more: whoever holds the lock here is told, and nobody else gets it.
     fn break_off(&self, state: &mut State) {
         self.breaks.fetch_add(1, Ordering::AcqRel);
+        state.elsewhere.drop_claim();
         let _ = state.elsewhere.claim(Mode::Exclusive, Priority::MIN, &self.waker());
         if let Some(call) = self.on_broken.get() {
             call();
@@ -371,9 +386,4 @@ impl Resource {
             self.ring_at(self.member.now().plus_ms(RETRY_MS));
         }
     }
-}
-
-/// Tells whether it was one try.
-fn tried(want: &Option<Want>) -> bool {
-    want.as_ref().is_some_and(|want| !want.waits)
 }

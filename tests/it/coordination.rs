@@ -1,0 +1,3 @@
+//! Locks across processes.
+
+mod lock;
