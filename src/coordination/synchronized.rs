@@ -279,6 +279,9 @@ impl Coordinator {
     }
 
     /// Tells whether it takes part: it was started and not stopped, lives, and this is the process that started it.
+    ///
+    /// # Examples
+    /// See [`start`](Self::start).
     #[must_use]
     pub fn started(&self) -> bool {
         self.part().is_some()

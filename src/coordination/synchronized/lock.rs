@@ -216,7 +216,8 @@ impl Lock {
         self.holds.look(self.name(), &self.owner, |guard| guard.token().ok()).flatten()
     }
 
-    /// Who had the lock exclusively before and ended without giving it back; see [`ClusterGuard::abandoned`](super::super::ClusterGuard::abandoned).
+    /// Who had the lock exclusively before and ended without giving it back; see
+    /// [`ClusterGuard::abandoned`](crate::coordination::ClusterGuard::abandoned).
     ///
     /// # Examples
     /// ```
