@@ -1,3 +1,4 @@
 //! Locks across processes.
 
 mod lock;
+mod synchronized;

@@ -93,6 +93,11 @@ impl Holds {
         Some(look(&hold.guard))
     }
 
+    /// Tells whether any lock of this name is held.
+    pub(super) fn any(&self, name: &str) -> bool {
+        self.0.lock().contains_key(name)
+    }
+
     /// The mode in which somebody holds this name, by whatever lock.
     pub(super) fn held_by(&self, name: &str, by: &Owner) -> Option<Mode> {
         let holds = self.0.lock();

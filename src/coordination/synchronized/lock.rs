@@ -118,6 +118,10 @@ impl Lock {
 
     fn take(&self, blocking: Blocking, mode: Mode) -> Result<(), SynchronizedError> {
         let by = Owner::current();
+        if self.holds.any(self.name()) {
+            // Else it could be shared with one that was broken. An engine that cannot be reached is no news of that.
+            let _ = self.lock.resource().settle(true);
+        }
         let request = self.lock.acquire(&self.owner, mode);
         let guard = match blocking {
             Blocking::No => request.now(),
@@ -154,12 +158,11 @@ impl Lock {
     /// # Examples
     /// See [`Lock`].
     pub fn release(&self) -> bool {
-        let held = self.is_still_owner();
         let Some(guard) = self.holds.take(self.name(), &self.owner) else { return false };
-        if let Err(error) = guard.release() {
+        guard.release().unwrap_or_else(|error| {
             tracing::warn!(lock = %self.lock.name(), %error, "will be given back later");
-        }
-        held
+            !error.is_lost()
+        })
     }
 
     /// Tells whether the lock is held by this one still: the engine is asked, or, if it cannot be reached, what was known last
