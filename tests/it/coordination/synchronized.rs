@@ -5,11 +5,13 @@ mod coordinators;
 mod locks;
 mod traps;
 
-use tierlock::coordination;
+use std::thread::{self, JoinHandle};
+
 use tierlock::coordination::synchronized::{Coordinator, Lock, SynchronizedError};
+use tierlock::coordination::{self, ClusterLock};
 use tierlock::{AcquireError, Mode};
 
-use crate::support::{Waiter, until};
+use crate::support::until;
 
 const EXCLUSIVE: Mode = Mode::Exclusive;
 const SHARED: Mode = Mode::Shared;
@@ -39,14 +41,27 @@ fn two_locks(store: &str) -> (Lock, Lock) {
 
 /// A thread that waits for a lock; comes back when it is in line.
 #[track_caller]
-fn waiting(lock: Lock, mode: Mode) -> Waiter<Lock> {
-    let name = lock.name().to_owned();
-    let waiter = Waiter::begin(&name, move |_| {
+fn waiting(lock: Lock, mode: Mode) -> JoinHandle<Lock> {
+    let seen = lock.cluster_lock().clone();
+    let thread = thread::spawn(move || {
         assert!(lock.acquire(true, mode).unwrap());
         lock
     });
-    assert!(!waiter.is_through(), "{name} was free");
-    waiter
+    until(|| is_queued(&seen) || thread.is_finished());
+    assert!(!thread.is_finished(), "{} was free", seen.name());
+    thread
+}
+
+/// Tells whether somebody waits in this process.
+fn is_queued(lock: &ClusterLock) -> bool {
+    format!("{lock:?}").contains("queued")
+}
+
+/// The lock of a thread that waited for it.
+#[track_caller]
+fn granted(waiting: JoinHandle<Lock>) -> Lock {
+    until(|| waiting.is_finished());
+    waiting.join().expect("the waiting thread does not panic")
 }
 
 /// Comes back when somebody is in line at the engine.

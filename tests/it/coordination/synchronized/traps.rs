@@ -11,7 +11,7 @@ use tierlock::coordination::synchronized::{Blocking, Coordinator, Lock, Synchron
 use tierlock::coordination::{self, Driver};
 use tierlock::template::Data;
 
-use super::{EXCLUSIVE, SHARED, agent, two_agents, until_in_line, waiting};
+use super::{EXCLUSIVE, SHARED, agent, granted, two_agents, until_in_line, waiting};
 use crate::support::{ms, now, on_a_slow_machine, until};
 
 #[test]
@@ -105,7 +105,7 @@ fn trap_7_who_waits_is_told_and_does_not_poll() {
             let waiter = waiting(other, EXCLUSIVE);
             until_in_line(&lock);
             assert!(lock.release());
-            (other, lock) = (lock, waiter.join());
+            (other, lock) = (lock, granted(waiter));
         }
         begin.elapsed() < slack && begin.elapsed() < 40 * polls
     }));
