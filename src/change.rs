@@ -4,16 +4,17 @@
 
 use std::sync::Arc;
 
+use crate::beyond::AskedBeyond;
 use crate::core::mode::Mode;
 use crate::error::{AcquireError, HoldError, MembershipError, UpgradeError};
-use crate::hold::{Decisions, Hold, dispatch};
+use crate::hold::{Decisions, Hold, Lock, dispatch};
 use crate::name::LockName;
 use crate::owner::Owner;
 use crate::request::{Membership, Names, SetRequest, Which};
 use crate::set::Set;
 use crate::set_hold::{Modes, NotHeld, SetHold, Upgrading, take_free};
 use crate::target::{Patience, Target};
-use crate::task::{Refusal, Stage, Stages, Task, conflicting_holders};
+use crate::task::{Reason, Refusal, Stage, Stages, Task, conflicting_holders};
 
 /// One owner before one set.
 #[derive(Debug)]
@@ -44,12 +45,57 @@ impl Seat<'_> {
 
     /// Gives back all but these names.
     pub(crate) fn keep(self, names: &Names) -> Result<(), HoldError> {
+        if let Which::These(kept) = &names.0 {
+            self.bring(|_| kept.to_vec()).map_err(Kept::hold_error)?;
+        }
         self.narrow(|hold, owner, decisions| hold.keep(names, owner, decisions), names)
     }
 
     /// Gives these names back.
     pub(crate) fn release(self, names: &Names) -> Result<(), HoldError> {
+        if let Which::These(released) = &names.0
+            && !released.is_empty()
+        {
+            self.bring(|hold| hold.names_but(released)).map_err(Kept::hold_error)?;
+        }
         self.narrow(|hold, owner, decisions| hold.release(names, owner, decisions), names)
+    }
+
+    /// Has names granted to this process by themselves which the set-lock has given until now, if somebody beyond grants
+    /// them.
+    fn bring(&self, names: impl FnOnce(&SetHold) -> Vec<Arc<str>>) -> Result<(), Kept> {
+        let (Some(beyond), Some(hold)) = (self.set.beyond(), self.hold.as_ref()) else {
+            return Ok(());
+        };
+        if hold.all().is_none() {
+            return Ok(());
+        }
+        let Some((mode, locks)) = hold.given_by_all(&names(hold)) else { return Ok(()) };
+        for lock in locks {
+            if let Err(why) = beyond.bring(&lock, mode) {
+                let (owner, reason) = (self.owner.clone(), Reason::Outside(why));
+                return Err(Kept(Box::new(Refusal { owner, lock, wanted: mode, reason })));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has what is to be held in a stronger mode granted to this process, if that can be done at once. If not, the attempt
+    /// fails by itself.
+    fn ask_beyond(&self, names: &Names) {
+        let (Some(beyond), Some(hold)) = (self.set.beyond(), self.hold.as_ref()) else { return };
+        let (top, to) = match (&names.0, hold.all()) {
+            (Which::All, Some(_)) => (hold.top_mode(), Mode::Exclusive),
+            _ => (hold.top_mode(), hold.top_mode().join(Mode::IntentExclusive)),
+        };
+        let ask = |lock: &Arc<Lock>, from: Option<Mode>, mode: Mode| {
+            let asked = AskedBeyond { owner: self.owner, mode, from, priority: 0 };
+            let _ = beyond.ask(lock, &asked);
+        };
+        ask(self.set.top(), Some(top), to);
+        for (lock, from) in hold.concerned(names) {
+            ask(&lock, from, Mode::Exclusive);
+        }
     }
 
     fn narrow(
@@ -79,6 +125,11 @@ impl Seat<'_> {
 
     /// Goes on with these names in `Shared`.
     pub(crate) fn downgrade(self, names: &Names) -> Result<(), HoldError> {
+        if let Which::These(these) = &names.0
+            && !these.is_empty()
+        {
+            self.bring(|hold| hold.names_and(these)).map_err(Kept::hold_error)?;
+        }
         let Some(hold) = self.hold.as_mut() else { return self.nothing_held(names) };
         let mut decisions = Vec::new();
         let result = hold.downgrade(names, self.owner, &mut decisions);
@@ -96,6 +147,26 @@ impl Seat<'_> {
             },
         };
         Err(HoldError::NotHeld { owner: self.owner_name(), lock })
+    }
+}
+
+/// A name that somebody beyond this process did not grant by itself, and why.
+struct Kept(Box<Refusal>);
+
+impl Kept {
+    fn hold_error(self) -> HoldError {
+        let Refusal { owner, lock, reason, .. } = *self.0;
+        match reason {
+            #[cfg(feature = "coordination")]
+            Reason::Outside(reason) => {
+                let owner = Arc::clone(owner.name_arc());
+                HoldError::Coordination { owner, lock: lock.name().clone(), reason }
+            }
+            _ => HoldError::NotHeld {
+                owner: Arc::clone(owner.name_arc()),
+                lock: lock.name().clone(),
+            },
+        }
     }
 }
 
@@ -148,6 +219,7 @@ impl<H: Holder> Target for UpgradeNames<H> {
     fn prepare(&mut self, waits: Patience) -> Result<Option<Task>, UpgradeError> {
         let mut holder = self.holder.take().expect("prepared once")?;
         let mut seat = holder.seat();
+        seat.ask_beyond(&self.names);
         let Some(hold) = seat.hold.as_mut() else {
             seat.nothing_held(&self.names)?;
             self.holder = Some(Ok(holder));
@@ -249,6 +321,10 @@ impl<H: Holder> Target for ChangeMembers<H> {
             Which::All => seat.set.names(),
         };
         let task = match self.change {
+            Change::AddHeld if seat.set.beyond().is_some() => {
+                let (owner, set) = (seat.owner_name(), Arc::clone(seat.set.name()));
+                Err(MembershipError::HeldAcross { owner, set })
+            }
             Change::Add | Change::AddHeld => seat.prepare_add(&self.names),
             Change::Remove => seat.prepare_remove(&self.names),
         }?;
@@ -337,8 +413,11 @@ impl Seat<'_> {
             let stage = self.set.stage(&request).map_err(|lock| self.not_found(lock))?;
             return Ok(stage.map(|stage| Task::take(self.owner, Stages::One(stage))));
         };
-        let other = names.iter().find(|name| hold.mode_of(name) != Some(Mode::Exclusive));
-        other.map_or(Ok(None), |name| Err(self.held_otherwise(self.set.full_name(name))))
+        if let Some(name) = names.iter().find(|name| hold.mode_of(name) != Some(Mode::Exclusive)) {
+            return Err(self.held_otherwise(self.set.full_name(name)));
+        }
+        self.bring(|_| names.to_vec()).map_err(|Kept(refusal)| AcquireError::from(*refusal))?;
+        Ok(None)
     }
 
     fn remove(&mut self, names: &[Arc<str>], decisions: &mut Decisions) {

@@ -6,10 +6,13 @@ pub(crate) mod connect;
 mod coordinator;
 pub mod driver;
 mod elsewhere;
+pub(crate) mod level;
 mod lock;
 pub(crate) mod member;
 pub mod memory;
 pub(crate) mod resource;
+#[cfg(test)]
+mod simulation;
 pub mod synchronized;
 
 pub use self::coordinator::{Connect, Coordinator};

@@ -307,6 +307,12 @@ pub enum HoldError {
     #[allow(missing_docs, reason = "the variant says it")]
     UnknownLevel { owner: Arc<str>, level: Arc<str> },
 
+    /// The coordinator did not grant by itself a name that was held across processes by its level.
+    #[cfg(feature = "coordination")]
+    #[error("{by} cannot go on with {lock} alone: {reason}", by = Printable(owner))]
+    #[allow(missing_docs, reason = "the variant says it")]
+    Coordination { owner: Arc<str>, lock: LockName, reason: Box<CoordinationError> },
+
     /// A downgrade leads to a mode that the present one covers.
     #[error("{by} cannot downgrade {lock} from {held} to {wanted}, which it does not cover", by = Printable(owner))]
     #[allow(missing_docs, reason = "the variant says it")]
@@ -341,6 +347,12 @@ pub enum MembershipError {
     #[error("{by} cannot change {lock} while it holds {held} {mode}", by = Printable(owner))]
     #[allow(missing_docs, reason = "the variant says it")]
     HeldOtherwise { owner: Arc<str>, lock: LockName, held: LockName, mode: Mode },
+
+    /// The locks of this set are held across processes, where somebody else may hold the names by the time they are added: they
+    /// are added first, and acquired then.
+    #[error("{by} cannot add names to {in_set} already held: it is held across processes", by = Printable(owner), in_set = Printable(set))]
+    #[allow(missing_docs, reason = "the variant says it")]
+    HeldAcross { owner: Arc<str>, set: Arc<str> },
 
     /// The root is there as long as its manager.
     #[error("{by} cannot remove {root}: it is the root", by = Printable(owner))]
@@ -378,6 +390,16 @@ pub enum BuildError {
     #[error("there is no level of rank {rank}: ranks count from 0 without a gap")]
     #[allow(missing_docs, reason = "the variant says it")]
     MissingRank { rank: usize },
+
+    /// A level that was to be held across processes is none of the manager's.
+    #[error("there is no level {in_level} that could be held across processes", in_level = Printable(level))]
+    #[allow(missing_docs, reason = "the variant says it")]
+    UnknownLevel { level: Arc<str> },
+
+    /// The level cannot be held across processes.
+    #[cfg(feature = "coordination")]
+    #[error(transparent)]
+    Coordination(Box<CoordinationError>),
 
     /// The root has to be a lock of the first level, listed there.
     #[error("the root {root} is not a lock of the first level")]

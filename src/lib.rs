@@ -6,6 +6,8 @@ extern crate self as tierlock;
 
 mod acquire;
 pub mod annotation;
+#[cfg_attr(not(feature = "coordination"), allow(dead_code, reason = "nothing lies beyond"))]
+mod beyond;
 mod bundle;
 mod chain;
 mod change;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "coordination")]
+use crate::coordination::{Coordinator, level::ClusterLevel};
 use crate::error::{AcquireError, BuildError};
 use crate::lent::Visitors;
 use crate::level::{Level, LevelId, LevelRequest, Levels};
@@ -200,6 +202,28 @@ impl Watched for LockManager {
 pub struct LockManagerBuilder {
     levels: Vec<Described>,
     root: Option<Arc<str>>,
+    #[cfg(feature = "coordination")]
+    cluster_wide: ClusterWide,
+}
+
+/// Levels whose locks are held across processes, and with whom.
+#[cfg(feature = "coordination")]
+#[derive(Debug, Default)]
+struct ClusterWide(Vec<(LevelId, Coordinator)>);
+
+#[cfg(feature = "coordination")]
+impl ClusterWide {
+    fn extend(self, sets: &[Arc<Set>]) -> Result<(), BuildError> {
+        for (level, coordinator) in self.0 {
+            let named = |set: &&Arc<Set>| set.name().as_ref() == level.name();
+            let Some(set) = sets.get(level.rank()).filter(named) else {
+                return Err(BuildError::UnknownLevel { level: level.name().into() });
+            };
+            ClusterLevel::extend(set, &coordinator)
+                .map_err(|error| BuildError::Coordination(Box::new(error)))?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -208,6 +232,11 @@ struct Described {
     name: Arc<str>,
     membership: Membership,
     names: Vec<Arc<str>>,
+}
+
+/// Whether a level's locks are granted by somebody beyond this process.
+fn extends(sets: &[Arc<Set>]) -> bool {
+    sets.iter().any(|set| set.beyond().is_some())
 }
 
 impl LockManagerBuilder {
@@ -299,6 +328,40 @@ impl LockManagerBuilder {
         }
     }
 
+    /// Has the locks of a level held across processes: by all who take part in the coordination and have a level of this name
+    /// there, in whatever manager. Everything else about the level stays as it is, [`ALL`](crate::ALL) and the order of levels
+    /// among it.
+    ///
+    /// What this process was granted it keeps until another member asks, so that taking it again costs what it costs in one
+    /// process. A name never taken here costs a word with the engine at first; `now()` says it in the calling thread, and a lock
+    /// that another member keeps unused counts as held then. Which names a listed level has is each manager's own affair;
+    /// removing one removes it here. If the member is lost, every request of a session at such a level, or that holds
+    /// something there, fails.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::coordination::Coordinator;
+    /// use tierlock::{Level, LevelId, LockManager};
+    ///
+    /// let (cluster, volume) = (LevelId::new(0, "cluster"), LevelId::new(1, "volume"));
+    /// let coordinator = Coordinator::connect("memory:").join("worker-1")?;
+    /// let manager = LockManager::builder()
+    ///     .fixed_level(&cluster, ["BIG"])
+    ///     .on_demand_level(&volume)
+    ///     .cluster_wide(&volume, &coordinator)
+    ///     .build()?;
+    /// let mut job = manager.session("job-17");
+    /// job.acquire([cluster.shared("BIG"), volume.exclusive("vol-1")]).wait()?;
+    /// assert!(job.token(&volume, "vol-1")?.is_some());
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    #[cfg(feature = "coordination")]
+    pub fn cluster_wide(mut self, level: impl Level, coordinator: &Coordinator) -> Self {
+        let level = LevelId::new(level.rank(), level.name());
+        self.cluster_wide.0.push((level, coordinator.clone()));
+        self
+    }
+
     /// The lock of the first level that every session holds, in any mode, before anything else and until the end.
     ///
     /// # Examples
@@ -336,7 +399,10 @@ impl LockManagerBuilder {
             let root = crate::name::LockName::within(&level, Arc::clone(root));
             return Err(BuildError::NoRoot { root });
         }
-        let hierarchy = Hierarchy { sets, root, visitors: Visitors::default() };
+        #[cfg(feature = "coordination")]
+        self.cluster_wide.extend(&sets)?;
+        let extends = extends(&sets);
+        let hierarchy = Hierarchy { sets, extends, root, visitors: Visitors::default() };
         Ok(LockManager { hierarchy: Arc::new(hierarchy) })
     }
 

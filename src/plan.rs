@@ -15,6 +15,8 @@ use crate::task::{Stage, Stages};
 #[derive(Debug)]
 pub(crate) struct Hierarchy {
     pub(crate) sets: Vec<Arc<Set>>,
+    /// Whether locks of some level are granted by somebody beyond this process.
+    pub(crate) extends: bool,
     /// The lock of the first level that is held before anything deeper.
     pub(crate) root: Option<Arc<str>>,
     /// Owners that take locks at a level without a session of theirs.

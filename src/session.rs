@@ -1,6 +1,7 @@
 //! One owner's keyring in a manager: what it holds, level by level, and the rules between levels.
 
 mod asked;
+mod beyond;
 mod level;
 mod rules;
 

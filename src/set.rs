@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::beyond::Beyond;
 use crate::bundle::Locks;
 use crate::core::mode::Mode;
 use crate::error::{Abandoned, BuildError};
@@ -30,6 +31,8 @@ pub(crate) struct Set {
     members: RwLock<ByName>,
     /// Entries on demand when the dead ones were swept last.
     swept: Mutex<usize>,
+    /// Who grants the locks to this process among others, if it is not alone.
+    beyond: OnceLock<Arc<dyn Beyond>>,
     /// Moves with every change of the members; what a plan compares.
     generation: AtomicU64,
     any_abandoned: AtomicBool,
@@ -84,6 +87,7 @@ impl Set {
             tally,
             members: RwLock::default(),
             swept: Mutex::new(0),
+            beyond: OnceLock::new(),
             generation: AtomicU64::new(0),
             any_abandoned: AtomicBool::new(false),
             abandoned: Mutex::default(),
@@ -91,13 +95,28 @@ impl Set {
         {
             let mut members = set.members.write();
             for name in names {
-                let lock = set.make(&name);
+                let (lock, _) = set.make(&name);
                 if members.insert(name, Member::Listed(Arc::clone(&lock))).is_some() {
                     return Err(BuildError::DuplicateName { lock: lock.name().clone() });
                 }
             }
         }
         Ok(set)
+    }
+
+    /// Has the locks, of which none is in use yet, granted by somebody beyond this process.
+    #[cfg(feature = "coordination")]
+    pub(crate) fn extend(&self, beyond: Arc<dyn Beyond>) {
+        let locks = self.locks();
+        if self.beyond.set(Arc::clone(&beyond)).is_ok() {
+            locks.iter().for_each(|lock| drop(beyond.adopt(lock)));
+        }
+    }
+
+    /// Who grants the locks to this process among others, if it is not alone.
+    #[inline]
+    pub(crate) fn beyond(&self) -> Option<&Arc<dyn Beyond>> {
+        self.beyond.get()
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -206,7 +225,10 @@ impl Set {
             return lock;
         }
         self.sweep(&mut members);
-        let lock = self.make(name);
+        let (lock, gone) = self.make(name);
+        for gone in gone {
+            members.remove(gone.name().name_arc());
+        }
         members.insert(Arc::clone(name), Member::OnDemand(Arc::downgrade(&lock)));
         lock
     }
@@ -221,8 +243,11 @@ impl Set {
         }
     }
 
-    fn make(&self, name: &Arc<str>) -> Arc<Lock> {
-        Arc::new(Lock::new(self.full_name(name)).counted_in(&self.tally))
+    /// A new lock, and those on demand that are members no longer.
+    fn make(&self, name: &Arc<str>) -> (Arc<Lock>, Vec<Arc<Lock>>) {
+        let lock = Arc::new(Lock::new(self.full_name(name)).counted_in(&self.tally));
+        let gone = self.beyond().map(|beyond| beyond.adopt(&lock)).unwrap_or_default();
+        (lock, gone)
     }
 
     /// Adds free locks; all of them or none. `prepare` sees each before anybody else can.
@@ -242,7 +267,7 @@ impl Set {
             }
         }
         for name in names {
-            let lock = self.make(name);
+            let (lock, _) = self.make(name);
             prepare(Arc::clone(&lock));
             members.insert(Arc::clone(name), Member::Listed(lock));
         }
@@ -252,7 +277,10 @@ impl Set {
 
     /// Forgets a lock; to be called before it is deleted, so that nobody finds the deleted one.
     pub(crate) fn forget(&self, name: &Arc<str>) {
-        self.members.write().remove(name);
+        let forgotten = self.members.write().remove(name);
+        if let (Some(beyond), Some(lock)) = (self.beyond(), forgotten.and_then(|m| m.lock())) {
+            beyond.forget(&lock);
+        }
         self.abandoned.lock().remove(name);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }

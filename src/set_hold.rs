@@ -130,6 +130,45 @@ impl SetHold {
         }
     }
 
+    /// The locks held, the set-lock first.
+    #[cfg(feature = "coordination")]
+    pub(crate) fn locks(&self) -> Vec<Arc<Lock>> {
+        let members = self.members.iter().map(|(lock, ..)| Arc::clone(lock));
+        iter::once(Arc::clone(self.set.top())).chain(members).collect()
+    }
+
+    /// The lock by which this name is held: its own, or the set-lock.
+    #[cfg(feature = "coordination")]
+    pub(crate) fn lock_of(&self, name: &str) -> Option<Arc<Lock>> {
+        match self.members.position(name) {
+            Ok(at) => Some(Arc::clone(self.members.get(at).0)),
+            Err(_) => self.mode_of(name).map(|_| Arc::clone(self.set.top())),
+        }
+    }
+
+    /// The locks of these names, as far as the set-lock gives them and they are not held by themselves; and the mode in which
+    /// they are held so.
+    pub(crate) fn given_by_all(&self, names: &[Arc<str>]) -> Option<(Mode, Vec<Arc<Lock>>)> {
+        let mode = self.all()?;
+        let alone = names.iter().filter(|name| self.members.position(name).is_err());
+        Some((mode, alone.filter_map(|name| self.set.find(name)).collect()))
+    }
+
+    /// The locks of these names that are held, in whatever mode, or given by the set-lock alone.
+    pub(crate) fn concerned(&self, names: &Names) -> Vec<(Arc<Lock>, Option<Mode>)> {
+        let asked = |lock: &Arc<Lock>| match &names.0 {
+            Which::All => true,
+            Which::These(these) => these.binary_search(lock.name().name_arc()).is_ok(),
+        };
+        let held = self.members.iter().filter(|(lock, ..)| asked(lock));
+        let held = held.map(|(lock, mode, _)| (Arc::clone(lock), Some(mode)));
+        let given = match &names.0 {
+            Which::These(these) => self.given_by_all(these).map(|(_, locks)| locks),
+            Which::All => None,
+        };
+        held.chain(given.unwrap_or_default().into_iter().map(|lock| (lock, None))).collect()
+    }
+
     /// One lock held and its mode, to name in an error.
     pub(crate) fn witness(&self) -> (LockName, Mode) {
         match self.members.iter().next() {
@@ -212,9 +251,8 @@ impl SetHold {
             return Err((self, not_held));
         }
         if self.all().is_some() {
-            let mut kept = self.names();
-            kept.retain(|name| released.binary_search(name).is_err());
-            return self.keep(&Names(Which::These(kept.into())), owner, decisions);
+            let kept = self.names_but(released).into();
+            return self.keep(&Names(Which::These(kept)), owner, decisions);
         }
         let (go, stay) = std::mem::take(self.members.each())
             .into_iter()
@@ -436,18 +474,19 @@ impl SetHold {
     /// Holds these names by themselves where the set-lock gives all of them. The set-lock stays as it is until they are as
     /// they shall be: whoever is let in there finds them so.
     fn spread(&mut self, names: &[Arc<str>], owner: &Owner) {
-        let Some(mode) = self.all() else { return };
-        let new: Vec<_> = names
-            .iter()
-            .filter(|name| self.members.position(name).is_err())
-            .filter_map(|name| self.set.find(name))
-            .map(|lock| take_free(lock, mode, owner))
-            .collect();
-        self.adopt(new);
+        let Some((mode, locks)) = self.given_by_all(names) else { return };
+        self.adopt(locks.into_iter().map(|lock| take_free(lock, mode, owner)).collect());
+    }
+
+    /// The names held and not these.
+    pub(crate) fn names_but(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
+        let mut rest = self.names();
+        rest.retain(|name| names.binary_search(name).is_err());
+        rest
     }
 
     /// The names held and these, which may come on demand.
-    fn names_and(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
+    pub(crate) fn names_and(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
         let mut all = self.names();
         all.extend_from_slice(names);
         all.sort_unstable();

@@ -121,10 +121,13 @@ pub(crate) enum Reason {
     WouldBlock,
     TimedOut(Duration, Vec<Blocker>),
     NoTimer(io::ErrorKind),
-    NotEnough { set: Arc<str>, wanted: usize, had: usize },
+    NotEnough {
+        set: Arc<str>,
+        wanted: usize,
+        had: usize,
+    },
     Deadlock(Mode, Vec<Blocker>),
     /// Something outside the process keeps the lock from the owner.
-    #[cfg(feature = "coordination")]
     Outside(crate::error::Outside),
 }
 
@@ -147,6 +150,8 @@ impl From<Refusal> for AcquireError {
             Reason::NotEnough { set, wanted, had } => Self::NotEnough { owner, set, wanted, had },
             #[cfg(feature = "coordination")]
             Reason::Outside(reason) => Self::Coordination { owner, lock, wanted, reason },
+            #[cfg(not(feature = "coordination"))]
+            Reason::Outside(never) => match never {},
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -16,28 +17,39 @@ use crate::core::record::Moment;
 
 /// Knows which resources to settle, now and later. Keeps none of them alive.
 pub(crate) struct Agent {
-    news: Sender<Weak<Resource>>,
+    news: Sender<News>,
     due: Mutex<BTreeMap<(Moment, u64), Weak<Resource>>>,
     number: AtomicU64,
     min_hold_ms: u64,
 }
 
+/// What the hands have to do at once.
+pub(crate) enum News {
+    /// It may have something to do.
+    Of(Weak<Resource>),
+    /// Something is due sooner than they sleep.
+    Sooner,
+    /// Nobody uses it any more: what was granted of it is given back.
+    Retired(Arc<Resource>),
+}
+
 impl Agent {
-    /// An agent, and what its hands have to work at.
-    pub(crate) fn new(min_hold: Duration) -> (Arc<Self>, Receiver<Weak<Resource>>) {
+    /// An agent, and who is to do its work.
+    pub(crate) fn new(min_hold: Duration, driver: Arc<dyn Driver>) -> (Arc<Self>, Hands) {
         let (news, work) = unbounded();
-        let agent = Self {
+        let agent = Arc::new(Self {
             news,
             due: Mutex::default(),
             number: AtomicU64::new(0),
             min_hold_ms: min_hold.as_millis() as u64,
-        };
-        (Arc::new(agent), work)
+        });
+        let hands = Hands { agent: Arc::downgrade(&agent), work, driver };
+        (agent, hands)
     }
 
     /// Has it settled soon. Never blocks.
     pub(crate) fn ring(&self, resource: &Weak<Resource>) {
-        let _ = self.news.send(Weak::clone(resource));
+        let _ = self.news.send(News::Of(Weak::clone(resource)));
     }
 
     /// Has it settled at that moment, or before.
@@ -54,8 +66,13 @@ impl Agent {
         due.insert(entry, Weak::clone(me));
         if due.first_key_value().is_some_and(|(first, _)| *first == entry) {
             // Whoever sleeps has to know that it is sooner now.
-            let _ = self.news.send(Weak::new());
+            let _ = self.news.send(News::Sooner);
         }
+    }
+
+    /// Has it dropped by the hands, since that goes to the engine.
+    pub(crate) fn retire(&self, resource: Arc<Resource>) {
+        let _ = self.news.send(News::Retired(resource));
     }
 
     pub(crate) fn min_hold_ms(&self) -> u64 {
@@ -84,41 +101,62 @@ impl Agent {
     }
 }
 
-/// Settles a resource that is there still. Why it could not be, its waiters were told.
-fn settle(resource: &Weak<Resource>) {
-    if let Some(resource) = resource.upgrade() {
-        let _ = resource.settle(false);
-    }
-}
-
-/// Works until the agent is gone.
-pub(crate) fn employ(
-    agent: &Arc<Agent>,
-    work: Receiver<Weak<Resource>>,
+/// Who does the work of an agent.
+pub(crate) struct Hands {
+    agent: Weak<Agent>,
+    work: Receiver<News>,
     driver: Arc<dyn Driver>,
-) -> std::io::Result<()> {
-    let agent = Arc::downgrade(agent);
-    let hands = move || while work_once(&agent, &work, &*driver) {};
-    thread::Builder::new().name("tierlock-agent".into()).spawn(hands).map(drop)
 }
 
-fn work_once(agent: &Weak<Agent>, work: &Receiver<Weak<Resource>>, driver: &dyn Driver) -> bool {
-    let Some(next) = agent.upgrade().map(|agent| agent.settle_due(driver.now())) else {
-        return false;
-    };
-    let news = match next {
-        None => work.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        Some(at) => {
-            let pause = Duration::from_millis(at.0.saturating_sub(driver.now().0));
-            work.recv_timeout(pause)
-        }
-    };
-    match news {
-        Ok(resource) => settle(&resource),
-        Err(RecvTimeoutError::Timeout) => {}
-        Err(RecvTimeoutError::Disconnected) => return false,
+impl Hands {
+    /// Has a thread do the work until the agent is gone.
+    pub(crate) fn employ(self) -> io::Result<()> {
+        let works = move || while self.work_and_wait() {};
+        thread::Builder::new().name("tierlock-agent".into()).spawn(works).map(drop)
     }
-    true
+
+    fn work_and_wait(&self) -> bool {
+        let Some(agent) = self.agent.upgrade() else { return false };
+        let next = agent.settle_due(self.driver.now());
+        drop(agent);
+        let news = match next {
+            None => self.work.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => {
+                let pause = at.0.saturating_sub(self.driver.now().0);
+                self.work.recv_timeout(Duration::from_millis(pause))
+            }
+        };
+        match news {
+            Ok(news) => news.handle(),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        true
+    }
+
+    /// Does what there is to do now; tells whether there was any news.
+    #[cfg(test)]
+    pub(crate) fn work(&self) -> bool {
+        if let Some(agent) = self.agent.upgrade() {
+            agent.settle_due(self.driver.now());
+        }
+        self.work.try_recv().map(News::handle).is_ok()
+    }
+}
+
+impl News {
+    fn handle(self) {
+        match self {
+            Self::Of(resource) => {
+                if let Some(resource) = resource.upgrade() {
+                    // Why it could not be, its waiters were told.
+                    let _ = resource.settle(false);
+                }
+            }
+            Self::Sooner => {}
+            Self::Retired(resource) => drop(resource),
+        }
+    }
 }
 
 impl fmt::Debug for Agent {

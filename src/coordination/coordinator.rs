@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::agent::{self, Agent};
+use super::agent::{Agent, Hands};
 use super::driver::{Capability, Driver, Key};
 use super::lock::ClusterLock;
 use super::member::{Lost, Member, engine_error};
@@ -91,21 +92,34 @@ impl Connect {
             let capability = format!("{lacking:?}").into();
             return Err(CoordinationError::Incapable { at: driver.name().into(), capability });
         }
-        let member = Member::join(Arc::clone(&driver), name, self.ttl)?;
-        let (agent, work) = Agent::new(self.min_hold);
-        agent::employ(&agent, work, driver).map_err(|error| {
+        let ttl = self.ttl;
+        let (coordinator, hands) = self.by_hand(driver, name)?;
+        let threads = coordinator.inner.member.stay_alive(ttl).and_then(|()| hands.employ());
+        threads.map_err(|error| {
             let error = DriverError::new(DriverErrorKind::Unavailable, error);
-            member.engine_error("starting a thread", error)
+            coordinator.engine_error("starting a thread", error)
         })?;
-        Ok(Coordinator { inner: Arc::new(Inner { member, agent, resources: Mutex::default() }) })
+        Ok(coordinator)
+    }
+
+    /// Takes part without any thread: somebody else says that the member lives, and does its work.
+    pub(crate) fn by_hand(
+        self,
+        driver: Arc<dyn Driver>,
+        name: &str,
+    ) -> Result<(Coordinator, Hands), CoordinationError> {
+        let member = Member::join(Arc::clone(&driver), name, self.ttl)?;
+        let (agent, hands) = Agent::new(self.min_hold, driver);
+        let inner = Inner { member, agent, resources: Mutex::default() };
+        Ok((Coordinator { inner: Arc::new(inner) }, hands))
     }
 }
 
 impl Engine {
-    fn driver(self) -> Result<Arc<dyn Driver>, CoordinationError> {
+    fn driver(&self) -> Result<Arc<dyn Driver>, CoordinationError> {
         match self {
-            Self::Given(driver) => Ok(driver),
-            Self::At(url) => super::connect::connect(&url),
+            Self::Given(driver) => Ok(Arc::clone(driver)),
+            Self::At(url) => super::connect::connect(url),
         }
     }
 }
@@ -198,6 +212,31 @@ impl Coordinator {
         Ok(ClusterLock::new(resource))
     }
 
+    /// Fails if somebody here uses the resource of this key.
+    pub(crate) fn check_unused(&self, key: &Key) -> Result<(), CoordinationError> {
+        let resources = self.inner.resources.lock();
+        if resources.get(key).is_none_or(|resource| resource.strong_count() == 0) {
+            return Ok(());
+        }
+        Err(CoordinationError::InUse {
+            resource: key.as_str().into(),
+            member: self.member().clone(),
+        })
+    }
+
+    /// Puts a lock that nobody uses yet under the record of this key, which nobody here uses either.
+    pub(crate) fn adopt(&self, key: Key, lock: Arc<Lock>, told: OnAbandoned) -> Arc<Resource> {
+        let Inner { member, agent, .. } = &*self.inner;
+        let resource = Resource::new(member, agent, key.clone(), lock, told);
+        self.inner.resources.lock().insert(key, Arc::downgrade(&resource));
+        resource
+    }
+
+    /// Gives back what was granted of resources that nobody here uses any more.
+    pub(crate) fn retire(&self, resources: impl IntoIterator<Item = Arc<Resource>>) {
+        resources.into_iter().for_each(|resource| self.inner.agent.retire(resource));
+    }
+
     /// The resource of this key, made if nobody here uses it.
     pub(crate) fn resource(
         &self,
@@ -227,6 +266,10 @@ impl Coordinator {
         engine_error(what.to_owned(), self.seat().at(), error)
     }
 }
+
+/// No caller's code runs while anything of it changes, so no panic of theirs is seen half way.
+impl UnwindSafe for Coordinator {}
+impl RefUnwindSafe for Coordinator {}
 
 impl fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -28,6 +28,7 @@ pub(super) struct Elsewhere {
 struct Claim {
     chain: Arc<Chain>,
     to: Mode,
+    priority: Priority,
 }
 
 /// The owners of this process, at one lock.
@@ -80,7 +81,7 @@ impl Elsewhere {
         let own = self.mode();
         self.lock.inspect(|held, queue| {
             let held = own.map_or(held, |own| held.without(own));
-            let waiting = queue.map(|queue| queue.waiting()).unwrap_or_default();
+            let waiting = queue.map(super::super::core::queue::Queue::waiting).unwrap_or_default();
             let head = waiting.into_iter().find_map(|waiting| {
                 let waiter = waiting.waiters.iter().find(|waiter| *waiter.owner() != self.owner)?;
                 let others = waiting.from.map_or(held, |from| held.without(from));
@@ -95,6 +96,12 @@ impl Elsewhere {
             let modes = Mode::ALL.into_iter().filter(|mode| held.count(*mode) > 0);
             Here { held: modes.reduce(Mode::join), head }
         })
+    }
+
+    /// Tells whether only those elsewhere stand in the way of an owner of this process, who holds the lock `from` already.
+    pub(super) fn fits(&self, mode: Mode, from: Option<Mode>) -> bool {
+        let own = [self.mode(), from].into_iter().flatten();
+        own.fold(self.lock.held(), super::super::core::held::Held::without).admits(mode, 1)
     }
 
     /// Holds more, if the owners of this process leave it at once.
@@ -151,9 +158,12 @@ impl Elsewhere {
         waker: &Waker,
     ) -> Result<(), Refused> {
         let to = self.mode().map_or(mode, |own| own.join(mode));
-        match &self.claim {
+        match &mut self.claim {
             Some(claim) if claim.to == to => {
-                claim.chain.set_priority(priority);
+                if claim.priority != priority {
+                    claim.priority = priority;
+                    claim.chain.set_priority(priority);
+                }
                 return Ok(());
             }
             _ => self.drop_claim(),
@@ -169,7 +179,7 @@ impl Elsewhere {
             Ok(Begun::Done(task)) => self.have(task, to),
             Ok(Begun::Waits(chain)) => {
                 let decided = chain.poll(waker);
-                self.claim = Some(Claim { chain, to });
+                self.claim = Some(Claim { chain, to, priority });
                 if decided {
                     self.collect()?;
                 }
@@ -185,7 +195,7 @@ impl Elsewhere {
     /// As [`claim`](Self::claim).
     pub(super) fn collect(&mut self) -> Result<(), Refused> {
         let decided = |claim: &mut Claim| claim.chain.is_decided();
-        let Some(Claim { chain, to }) = self.claim.take_if(decided) else { return Ok(()) };
+        let Some(Claim { chain, to, .. }) = self.claim.take_if(decided) else { return Ok(()) };
         match chain.take() {
             Ok(task) => self.have(task, to),
             Err(refusal) => return self.refused(&refusal),
@@ -223,7 +233,7 @@ impl Elsewhere {
     /// Refuses owners of this process that wait: all of them, or the conversions.
     pub(super) fn refuse(&self, why: &Refused) {
         let waiters: Vec<Arc<dyn Waiter>> = self.lock.inspect(|_, queue| {
-            let waiting = queue.map(|queue| queue.waiting()).unwrap_or_default();
+            let waiting = queue.map(super::super::core::queue::Queue::waiting).unwrap_or_default();
             let concerned = waiting
                 .into_iter()
                 .filter(|waiting| matches!(why, Refused::By(_)) || waiting.from.is_some());

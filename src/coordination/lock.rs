@@ -230,6 +230,7 @@ impl Target for AcquireCluster<'_> {
         {
             let foresight = Foresight {
                 mode: self.mode,
+                from: None,
                 priority,
                 owner: Arc::clone(self.owner.name_arc()),
                 waits: patience == Patience::Waits,
@@ -322,6 +323,13 @@ impl ClusterGuard {
         }
         let token = self.resource.next_token()?;
         Ok(*self.token.get_or_init(|| token))
+    }
+
+    /// A token of its own, for what was held in another mode before.
+    #[cfg(test)]
+    pub(crate) fn fresh_token(&self) -> Result<u64, CoordinationError> {
+        self.check()?;
+        self.resource.next_token()
     }
 
     /// Who held the lock exclusively before and ended without releasing it: an owner here by a panic, or a member elsewhere by

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -38,8 +39,8 @@ pub(crate) struct Member {
     lost: OnceLock<CoordinationError>,
     /// Whom to tell of its end.
     mourners: Mutex<Mourners>,
-    /// The keeper beats as long as the other end of this is there.
-    _keeper: Sender<()>,
+    /// A thread beats as long as this end of its channel is there.
+    keeper: OnceLock<Sender<()>>,
     pid: u32,
 }
 
@@ -50,7 +51,7 @@ struct Mourners {
 }
 
 impl Member {
-    /// Joins, and stays alive from then on.
+    /// Joins, for as long as a beat lasts.
     pub(crate) fn join(
         driver: Arc<dyn Driver>,
         name: &str,
@@ -60,23 +61,26 @@ impl Member {
         let failed = |error| engine_error(format!("joining as {name}"), &at, error);
         let seat = driver.join(name, ttl).map_err(failed)?;
         let until = seat.beat().map_err(failed)?;
-        let (keeper, gone) = bounded(0);
-        let member = Arc::new(Self {
+        Ok(Arc::new(Self {
             until_ms: AtomicU64::new(deadline(until)),
             driver,
             seat,
             at: Arc::clone(&at),
             lost: OnceLock::new(),
             mourners: Mutex::default(),
-            _keeper: keeper,
+            keeper: OnceLock::new(),
             pid: std::process::id(),
-        });
-        let weak = Arc::downgrade(&member);
-        thread::Builder::new()
-            .name("tierlock-member".into())
-            .spawn(move || keep_alive(&weak, &gone, ttl))
-            .map_err(|e| failed(DriverError::new(DriverErrorKind::Unavailable, e)))?;
-        Ok(member)
+        }))
+    }
+
+    /// Stays alive from now on.
+    pub(crate) fn stay_alive(self: &Arc<Self>, ttl: Duration) -> io::Result<()> {
+        let (keeper, gone) = bounded(0);
+        let weak = Arc::downgrade(self);
+        let beats = move || keep_alive(&weak, &gone, ttl);
+        thread::Builder::new().name("tierlock-member".into()).spawn(beats)?;
+        let _ = self.keeper.set(keeper);
+        Ok(())
     }
 
     pub(crate) fn id(&self) -> &MemberId {
@@ -182,7 +186,7 @@ impl Member {
     }
 
     /// Says once more that the member lives; returns when to say so again, or `None` if it is lost.
-    fn beat(&self, ttl: Duration) -> Option<Duration> {
+    pub(crate) fn beat(&self, ttl: Duration) -> Option<Duration> {
         match self.seat.beat() {
             Ok(until) => {
                 let renewed = |now: u64| (now != LOST).then(|| deadline(until));
@@ -229,7 +233,12 @@ impl Member {
         }
     }
 
-    fn swap(&self, key: &Key, expected: Version, content: &[u8]) -> Result<bool, CoordinationError> {
+    fn swap(
+        &self,
+        key: &Key,
+        expected: Version,
+        content: &[u8],
+    ) -> Result<bool, CoordinationError> {
         let swap = self.driver.compare_and_swap(key, expected, content, self.id());
         let done = matches!(swap.map_err(|error| self.failed(key, error))?, Swap::Done(_));
         // What was stored by a member that died meanwhile is not its own any more.

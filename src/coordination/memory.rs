@@ -40,6 +40,7 @@ pub struct Memory(Arc<Store>);
 
 struct Store {
     url: String,
+    simulated: bool,
     state: Mutex<State>,
 }
 
@@ -73,7 +74,8 @@ type Watches = HashMap<Subject, BTreeMap<u64, Reporter>>;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The stores that have a name, for as long as somebody uses them.
-static NAMED: LazyLock<Mutex<BTreeMap<String, Weak<Store>>>> = LazyLock::new(Mutex::default);
+static NAMED: LazyLock<Mutex<BTreeMap<String, Weak<Store>>>> =
+    LazyLock::new(|| Mutex::new(BTreeMap::new()));
 
 impl Memory {
     /// An empty store that nobody else uses.
@@ -106,7 +108,8 @@ impl Memory {
     }
 
     fn at(url: String, state: State) -> Self {
-        Self(Arc::new(Store { url, state: Mutex::new(state) }))
+        let simulated = state.faults.is_some();
+        Self(Arc::new(Store { url, simulated, state: Mutex::new(state) }))
     }
 }
 
@@ -164,13 +167,12 @@ impl Driver for Memory {
     }
 
     fn watch(&self, subject: Subject, reporter: Reporter) -> Result<Watch, DriverError> {
-        let number = self.0.call(Call::Watch(&subject), |state, _| {
-            let number = state.number();
-            state.watches.entry(subject.clone()).or_default().insert(number, reporter);
-            Ok(number)
-        });
         let store = Arc::downgrade(&self.0);
-        number.map(|number| Watch::new(move || end_watch(&store, &subject, number)))
+        self.0.call(Call::Watch(&subject), |state, _| {
+            let (number, subject) = (state.number(), subject.clone());
+            state.watches.entry(subject.clone()).or_default().insert(number, reporter);
+            Ok(Watch::new(move || end_watch(&store, &subject, number)))
+        })
     }
 
     fn join(&self, name: &str, ttl: Duration) -> Result<Box<dyn Seat>, DriverError> {
@@ -372,6 +374,3 @@ static HOST: LazyLock<Arc<str>> = LazyLock::new(|| {
     let name = None;
     name.unwrap_or_else(|| "localhost".into())
 });
-
-#[cfg(test)]
-mod tests;

@@ -85,6 +85,8 @@ struct Turn {
 #[derive(Clone, Debug)]
 pub(crate) struct Foresight {
     pub(crate) mode: Mode,
+    /// The mode in which it holds the lock already.
+    pub(crate) from: Option<Mode>,
     pub(crate) priority: Priority,
     pub(crate) owner: Arc<str>,
     /// Whether the request stays in the record when it has to wait.
@@ -248,9 +250,7 @@ impl Resource {
     fn unreadable(&self, error: Unreadable) -> CoordinationError {
         let (resource, at) = (self.name(), Arc::clone(self.member.at()));
         match error {
-            Unreadable::Format(format) => {
-                CoordinationError::UnknownFormat { resource, at, format }
-            }
+            Unreadable::Format(format) => CoordinationError::UnknownFormat { resource, at, format },
             Unreadable::Damaged(reason) => {
                 CoordinationError::Damaged { resource, at, reason: reason.into() }
             }
@@ -273,7 +273,12 @@ impl Resource {
     /// Why the coordinator cannot be asked.
     pub(crate) fn foresee(&self, foresight: Foresight) -> Result<(), CoordinationError> {
         self.member.check()?;
-        if self.lock.held().admits_newcomer(foresight.mode) {
+        let held = self.lock.held();
+        let free = match foresight.from {
+            None => held.admits_newcomer(foresight.mode),
+            Some(from) => held.without(from).admits(foresight.mode, 1),
+        };
+        if free {
             return Ok(());
         }
         self.take_turn(true, |state| state.foresight = Some(foresight))
@@ -335,6 +340,12 @@ impl Resource {
             self.turned.notify_all();
             return result;
         }
+    }
+
+    /// Tells whether nobody but this knows the lock.
+    pub(crate) fn is_alone(&self) -> bool {
+        // Here, and with `Elsewhere`.
+        Arc::strong_count(&self.lock) == 2
     }
 
     /// Has the agent settle it soon.

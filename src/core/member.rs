@@ -35,12 +35,7 @@ impl MemberId {
     /// assert_ne!(first, again);
     /// ```
     #[must_use]
-    pub fn new(
-        name: impl Into<Arc<str>>,
-        host: impl Into<Arc<str>>,
-        pid: u32,
-        life: u64,
-    ) -> Self {
+    pub fn new(name: impl Into<Arc<str>>, host: impl Into<Arc<str>>, pid: u32, life: u64) -> Self {
         Self { name: name.into(), host: host.into(), pid, life }
     }
 

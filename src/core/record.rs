@@ -179,7 +179,11 @@ impl Record {
             abandoned: self.abandoned.clone(),
         };
         let bytes = serde_json::to_vec(&written).expect("its maps have keys of text");
-        if bytes.len() > RECORD_BYTES_MAX { Err(TooLarge { bytes: bytes.len() }) } else { Ok(bytes) }
+        if bytes.len() > RECORD_BYTES_MAX {
+            Err(TooLarge { bytes: bytes.len() })
+        } else {
+            Ok(bytes)
+        }
     }
 
     /// Tells whether nobody ever asked for the resource, so that there is nothing to store.
@@ -241,11 +245,11 @@ impl Record {
         let front = match waiting.first()?.from {
             // Any conversion may go, whatever stands before it.
             Some(_) => waiting.iter().find(|w| {
-                w.from.is_some() && !w.mode.admits(held) && !w.waiters.iter().any(|p| own(p))
+                w.from.is_some() && !w.mode.admits(held) && !w.waiters.iter().any(&own)
             })?,
             None => waiting.first()?,
         };
-        let in_the_way = !front.mode.admits(held) && !front.waiters.iter().any(|p| own(p));
+        let in_the_way = !front.mode.admits(held) && !front.waiters.iter().any(own);
         in_the_way.then_some(Recall { mode: front.mode, priority: front.priority })
     }
 
@@ -451,6 +455,3 @@ fn other_format(bytes: &[u8]) -> Option<Unreadable> {
     let head: Head = serde_json::from_slice(bytes).ok()?;
     (head.format != FORMAT).then_some(Unreadable::Format(head.format))
 }
-
-
-

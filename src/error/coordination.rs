@@ -88,7 +88,9 @@ pub enum CoordinationError {
     Damaged { resource: Arc<str>, at: Arc<str>, reason: Arc<str> },
 
     /// What is stored for the resource was written by a later version of this crate.
-    #[error("what is stored for {resource} at {at} has format {format}, which this version does not know")]
+    #[error(
+        "what is stored for {resource} at {at} has format {format}, which this version does not know"
+    )]
     #[allow(missing_docs, reason = "the variant says it")]
     UnknownFormat { resource: Arc<str>, at: Arc<str>, format: u32 },
 
@@ -101,6 +103,11 @@ pub enum CoordinationError {
     #[error("{at} lacks what is asked of it: {capability}")]
     #[allow(missing_docs, reason = "the variant says it")]
     Incapable { at: Arc<str>, capability: Arc<str> },
+
+    /// Two managers of one member would hold the level by one name in the record, so that neither kept out the other.
+    #[error("{resource} is used by another lock manager of {member} already")]
+    #[allow(missing_docs, reason = "the variant says it")]
+    InUse { resource: Arc<str>, member: MemberId },
 
     /// The URL names no engine, or not well.
     #[error("cannot connect to {url}: {reason}")]

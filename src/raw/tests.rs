@@ -289,7 +289,7 @@ impl Clone for Lock<Who> {
     fn clone(&self) -> Self {
         let slow = self.slow.lock();
         let queue = slow.queue().cloned();
-        let busy = queue.map(|queue| Box::new(Busy { queue, abandoned_by: None }));
+        let busy = queue.map(|queue| Box::new(Busy { queue, abandoned_by: None, observer: None }));
         let slow = Mutex::new(Slow { busy, arrivals: slow.arrivals });
         let word = AtomicU64::new(self.held().bits());
         Self { word, slow, ..Self::new(self.name.clone()) }

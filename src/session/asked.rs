@@ -16,20 +16,29 @@ use crate::task::{Refusal, Task};
 #[derive(Debug)]
 pub(super) struct Asked<'w> {
     wanted: Wanted<'w>,
+    /// Known of requests that were tried already.
+    priority: Priority,
 }
 
 impl<'w> Asked<'w> {
     pub(super) fn new(wanted: Wanted<'w>) -> Self {
-        Self { wanted }
+        Self { wanted, priority: 0 }
     }
 
-    pub(super) fn prepare(&mut self, session: &Session) -> Result<Option<Task>, AcquireError> {
+    pub(super) fn prepare(
+        &mut self,
+        session: &Session,
+        patience: Patience,
+    ) -> Result<Option<Task>, AcquireError> {
         let prepared = self.wanted.prepared(&session.hierarchy, &session.owner)?;
         session.check(&prepared.parts)?;
         let stages = match prepared {
             Cow::Borrowed(prepared) => prepared.stages.clone(),
             Cow::Owned(prepared) => prepared.stages,
         };
+        if session.hierarchy.extends {
+            session.ask_beyond(&stages, self.priority, patience)?;
+        }
         Ok((!stages.is_empty()).then(|| Task::take(&session.owner, stages)))
     }
 
@@ -56,9 +65,10 @@ impl<'w> Asked<'w> {
     }
 
     /// Has the session hold what was acquired.
-    fn granted(session: &mut Session, task: Option<Task>) -> Grant {
+    fn granted(session: &mut Session, task: Option<Task>) -> Result<Grant, AcquireError> {
         let mut abandoned = Vec::new();
-        let Some(Task::Take(taking)) = task else { return Grant { abandoned } };
+        let task = session.still_beyond(task)?;
+        let Some(Task::Take(taking)) = task else { return Ok(Grant { abandoned }) };
         let mut decisions = Vec::new();
         for (rank, mode, had) in taking.into_had() {
             let mut seat = session.seat(rank);
@@ -67,7 +77,7 @@ impl<'w> Asked<'w> {
             abandoned.extend(seat.hold.iter().flat_map(SetHold::take_abandoned));
         }
         dispatch(decisions);
-        Grant { abandoned }
+        Ok(Grant { abandoned })
     }
 }
 
@@ -84,6 +94,11 @@ impl<'s> AcquireLevels<'s> {
     pub(super) fn new(session: &'s mut Session, wanted: Wanted<'s>) -> Self {
         Self { session, asked: Asked::new(wanted) }
     }
+
+    fn tried(mut self, priority: Priority) -> Self {
+        self.asked.priority = priority;
+        self
+    }
 }
 
 impl Target for AcquireLevels<'_> {
@@ -92,15 +107,15 @@ impl Target for AcquireLevels<'_> {
 
     #[inline]
     fn immediate(self, priority: Priority) -> Result<Grant, Self> {
-        self.asked.at_once(self.session, priority).ok_or(self)
+        self.asked.at_once(self.session, priority).ok_or_else(|| self.tried(priority))
     }
 
-    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
-        self.asked.prepare(self.session)
+    fn prepare(&mut self, patience: Patience) -> Result<Option<Task>, AcquireError> {
+        self.asked.prepare(self.session, patience)
     }
 
     fn granted(self, task: Option<Task>) -> Result<Grant, AcquireError> {
-        Ok(Asked::granted(self.session, task))
+        Asked::granted(self.session, task)
     }
 
     fn refused(self, refusal: Refusal) -> AcquireError {
@@ -138,9 +153,9 @@ impl Target for AcquireOwned {
     type Granted = (Session, Grant);
     type Error = SessionRefused;
 
-    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, SessionRefused> {
+    fn prepare(&mut self, patience: Patience) -> Result<Option<Task>, SessionRefused> {
         let session = self.session.take().expect("prepared once");
-        match self.asked.prepare(&session) {
+        match self.asked.prepare(&session, patience) {
             Ok(task) => {
                 self.session = Some(session);
                 Ok(task)
@@ -151,8 +166,10 @@ impl Target for AcquireOwned {
 
     fn granted(self, task: Option<Task>) -> Result<(Session, Grant), SessionRefused> {
         let mut session = self.session.expect("there until it is refused");
-        let grant = Asked::granted(&mut session, task);
-        Ok((session, grant))
+        match Asked::granted(&mut session, task) {
+            Ok(grant) => Ok((session, grant)),
+            Err(error) => Err(SessionRefused { session, error }),
+        }
     }
 
     fn refused(self, refusal: Refusal) -> SessionRefused {

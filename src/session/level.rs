@@ -157,12 +157,13 @@ impl Target for AcquireLevel<'_> {
     type Granted = LevelGuard;
     type Error = AcquireError;
 
-    fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
-        self.asked.prepare(self.asking.session())
+    fn prepare(&mut self, patience: Patience) -> Result<Option<Task>, AcquireError> {
+        self.asked.prepare(self.asking.session(), patience)
     }
 
     fn granted(self, task: Option<Task>) -> Result<LevelGuard, AcquireError> {
         let session = self.asking.session();
+        let task = session.still_beyond(task)?;
         let had = match task {
             Some(Task::Take(taking)) => taking.into_had().next(),
             _ => None,

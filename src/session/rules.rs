@@ -13,6 +13,9 @@ impl Session {
     /// Checks that these parts may be taken, given what is held.
     pub(super) fn check(&self, parts: &[Part]) -> Result<(), AcquireError> {
         check_order(&self.hierarchy, &self.owner, parts)?;
+        if self.hierarchy.extends {
+            self.check_beyond(parts)?;
+        }
         let Some(first) = parts.first() else { return Ok(()) };
         let takes_root = first.root.takes();
         for part in parts {

@@ -32,6 +32,11 @@ impl Taking {
         Self { owner, stages, stage: 0, had, asked: None }
     }
 
+    /// What was asked for.
+    pub(crate) fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
     /// What each stage got, in order: where it belongs, the mode of its set-lock, and the holds.
     pub(crate) fn into_had(self) -> impl Iterator<Item = (usize, Mode, Had)> {
         let stages = self.stages;

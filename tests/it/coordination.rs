@@ -1,4 +1,5 @@
 //! Locks across processes.
 
+mod levels;
 mod lock;
 mod synchronized;

@@ -1,9 +1,9 @@
 //! Tests of the library from outside, in one binary.
 
-#[cfg(feature = "coordination")]
-mod coordination;
 mod annotations;
 mod condition;
+#[cfg(feature = "coordination")]
+mod coordination;
 mod lock_set;
 mod misuse;
 mod monitor;

@@ -30,10 +30,8 @@ impl Memory {
     #[must_use]
     pub fn simulated(seed: u64) -> (Self, World) {
         let faults = Faults { luck: seed, ..Faults::default() };
-        let memory = Self::at(
-            "memory:".to_owned(),
-            State { faults: Some(faults), ..State::default() },
-        );
+        let memory =
+            Self::at("memory:".to_owned(), State { faults: Some(faults), ..State::default() });
         let world = World(Arc::clone(&memory.0));
         (memory, world)
     }
@@ -102,7 +100,8 @@ impl World {
     /// Has `interposed` decide over each call on each leg of its way.
     ///
     /// What it does meanwhile, happens in between: if it moves the clock, the call is late; if it has others call the store,
-    /// they are there first. Their calls are decided over as well.
+    /// they are there first. Their calls are decided over as well. What it captured is kept until [`calm`](Self::calm), the
+    /// store too.
     pub fn interpose(&self, interposed: impl Fn(Call<'_>, Leg) -> Fate + Send + Sync + 'static) {
         let interposed: Interposed = Arc::new(interposed);
         self.replace(Some(interposed));
@@ -180,10 +179,11 @@ pub(super) fn place(life: u64) -> (Arc<str>, u32) {
 impl Store {
     /// Takes a call one leg further.
     pub(super) fn travel(&self, call: Call<'_>, leg: Leg) -> Result<(), DriverError> {
-        let interposed = match &self.state.lock().faults {
-            None => return Ok(()),
-            Some(faults) => faults.interposed.clone(),
-        };
+        if !self.simulated {
+            return Ok(());
+        }
+        let faults = |state: &State| state.faults.as_ref().and_then(|f| f.interposed.clone());
+        let interposed = faults(&self.state.lock());
         let fate = interposed.map_or(Fate::Arrives, |interposed| interposed(call, leg));
         // Asked afterwards: it may have crashed meanwhile.
         let crashed = call.by().is_some_and(|by| self.has_crashed(by));

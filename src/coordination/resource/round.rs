@@ -161,13 +161,13 @@ impl Resource {
         {
             return Some(Want { mode, priority, owner: Arc::clone(owner), converts, waits: true });
         }
-        let Foresight { mode, priority, ref owner, waits } = *state.foresight.as_ref()?;
-        let fits = here.head.is_none() && Mode::beside(here.held).is_some_and(|m| m.covers(mode));
+        let Foresight { mode, from, priority, ref owner, waits } = *state.foresight.as_ref()?;
+        let fits = here.head.is_none() && state.elsewhere.fits(mode, from);
         (fits && !covered(mode)).then(|| Want {
             mode,
             priority,
             owner: Arc::clone(owner),
-            converts: false,
+            converts: from.is_some(),
             waits,
         })
     }
@@ -343,9 +343,7 @@ impl Resource {
             return false;
         }
         let before = state.elsewhere.mode();
-        if let Err(deadlock) =
-            state.elsewhere.claim(recall.mode, recall.priority, &self.waker())
-        {
+        if let Err(deadlock) = state.elsewhere.claim(recall.mode, recall.priority, &self.waker()) {
             state.elsewhere.refuse(&deadlock);
             let _ = state.elsewhere.claim(recall.mode, recall.priority, &self.waker());
         }

@@ -172,6 +172,7 @@ fn told(effect: &Effect) -> Vec<String> {
         let what = match told[0].1 {
             Outcome::Granted => "granted",
             Outcome::Deleted => "told that it is deleted",
+            Outcome::Changed => unreachable!("nobody observes"),
         };
         format!("{} {what}", list(told.iter().map(|told| told.0), ","))
     });

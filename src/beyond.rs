@@ -1,0 +1,46 @@
+//! What lies beyond the process: whoever grants the locks of a set to this process among others.
+
+use std::fmt;
+use std::panic::RefUnwindSafe;
+use std::sync::Arc;
+
+use crate::core::mode::Mode;
+use crate::core::queue::Priority;
+use crate::error::Outside;
+use crate::hold::Lock;
+use crate::owner::Owner;
+
+/// Grants locks of a set to this process. A lock that it was not granted is held here by an owner that stands for all others.
+pub(crate) trait Beyond: fmt::Debug + Send + Sync + RefUnwindSafe {
+    /// Comes to know a lock that nobody uses yet. Returns those made on demand that nobody uses any more: they are members no
+    /// longer.
+    fn adopt(&self, lock: &Arc<Lock>) -> Vec<Arc<Lock>>;
+
+    /// Hears that the lock is no member of the set any more.
+    fn forget(&self, lock: &Arc<Lock>);
+
+    /// Fails if this process holds nothing there any more.
+    fn check(&self) -> Result<(), Outside>;
+
+    /// Fails if what an owner here holds of the lock is held no more.
+    fn check_lock(&self, lock: &Arc<Lock>) -> Result<(), Outside>;
+
+    /// Makes one attempt to be granted what this asks for; whether it was, the lock knows.
+    fn ask(&self, lock: &Arc<Lock>, asked: &AskedBeyond<'_>) -> Result<(), Outside>;
+
+    /// Waits until this process was granted a lock that no owner elsewhere can be using.
+    fn bring(&self, lock: &Arc<Lock>, mode: Mode) -> Result<(), Outside>;
+
+    /// The next fencing token of what this process was granted of the lock.
+    fn token(&self, lock: &Arc<Lock>) -> Result<u64, Outside>;
+}
+
+/// What one attempt asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AskedBeyond<'a> {
+    pub(crate) owner: &'a Owner,
+    pub(crate) mode: Mode,
+    /// The mode in which the owner holds the lock already.
+    pub(crate) from: Option<Mode>,
+    pub(crate) priority: Priority,
+}
