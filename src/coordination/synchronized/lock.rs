@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::holds::{Hold, Holds};
 use super::{Blocking, Coordinator, SynchronizedError};
-use crate::coordination::{ClusterLock, HeldBy};
+use crate::coordination::{ClusterGuard, ClusterLock, HeldBy};
 use crate::core::mode::Mode;
 use crate::error::{Abandoned, AcquireError, CoordinationError};
 use crate::owner::Owner;
@@ -220,7 +220,7 @@ impl Lock {
     }
 
     /// Who had the lock exclusively before and ended without giving it back; see
-    /// [`ClusterGuard::abandoned`](crate::coordination::ClusterGuard::abandoned).
+    /// [`ClusterGuard::abandoned`].
     ///
     /// # Examples
     /// ```
@@ -236,7 +236,7 @@ impl Lock {
     /// ```
     #[must_use]
     pub fn abandoned(&self) -> Option<Abandoned> {
-        self.holds.look(self.name(), &self.owner, |guard| guard.abandoned()).flatten()
+        self.holds.look(self.name(), &self.owner, ClusterGuard::abandoned).flatten()
     }
 
     /// Takes the lock from whoever has it, and returns who that was: an administrative act.

@@ -4,11 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tierlock::coordination::memory::Memory;
-use tierlock::coordination::synchronized::{Coordinator, SynchronizedError};
+use tierlock::coordination::synchronized::{
+    Coordinator, Lock, LockGuard, Synchronized, SynchronizedError,
+};
 use tierlock::coordination::{self, Capability, CoordinationError, Driver};
 
 use super::{EXCLUSIVE, agent, creation_failed, stopped};
 use crate::support::until;
+
+#[test]
+fn agents_locks_and_guards_go_from_thread_to_thread() {
+    fn goes<T: Send + Sync + Unpin>() {}
+    goes::<Coordinator>();
+    goes::<Lock>();
+    goes::<LockGuard<'_>>();
+    goes::<Synchronized>();
+    goes::<SynchronizedError>();
+}
 
 #[test]
 fn a_new_agent_takes_no_part_and_connects_to_nothing() {
