@@ -198,6 +198,12 @@ impl Name {
         &self.text
     }
 
+    /// The first placeholder whose value was empty.
+    #[cfg(feature = "coordination")]
+    pub(crate) fn empty_value(&self) -> Option<&'static str> {
+        self.empty
+    }
+
     /// Goes on with text.
     ///
     /// # Examples

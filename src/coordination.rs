@@ -18,6 +18,7 @@ pub mod memory;
 mod resource;
 #[cfg(test)]
 mod simulation;
+pub mod synchronized;
 mod value;
 
 pub use self::coordinator::{Connect, Coordinator};

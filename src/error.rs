@@ -2,6 +2,9 @@
 
 #[cfg(feature = "coordination")]
 mod coordination;
+#[cfg(feature = "coordination")]
+mod synchronized;
+mod template;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +19,9 @@ use crate::request::Membership;
 
 #[cfg(feature = "coordination")]
 pub use self::coordination::{CoordinationError, DriverError, DriverErrorKind};
+#[cfg(feature = "coordination")]
+pub use self::synchronized::SynchronizedError;
+pub use self::template::{TemplateError, TemplateFault};
 
 /// What keeps a lock from its owner that lies outside this process.
 #[cfg(feature = "coordination")]
@@ -428,7 +434,12 @@ pub enum Error {
     Membership(#[from] MembershipError),
     /// Not built.
     Build(#[from] BuildError),
+    /// Not named.
+    Template(#[from] TemplateError),
     /// Not done by a coordinator.
     #[cfg(feature = "coordination")]
     Coordination(#[from] CoordinationError),
+    /// Not made or not acquired by the name that Manila's locks have.
+    #[cfg(feature = "coordination")]
+    Synchronized(#[from] SynchronizedError),
 }

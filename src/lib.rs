@@ -42,6 +42,7 @@ mod snapshot;
 mod sync;
 mod target;
 mod task;
+pub mod template;
 mod timer;
 mod waits;
 

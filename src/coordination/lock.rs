@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::member::Member;
-use super::resource::{Foresight, Resource};
+use super::resource::{Expected, Foresight, Resource};
 use crate::acquire::Acquire;
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
@@ -103,6 +103,7 @@ impl ClusterLock {
             owner: owner.clone(),
             mode,
             priority: None,
+            expected: None,
         })
     }
 
@@ -190,17 +191,15 @@ pub struct AcquireCluster<'a> {
     mode: Mode,
     /// Known if this thread may go to the engine.
     priority: Option<Priority>,
+    /// There from when the engine is asked ahead until the lock is held.
+    expected: Option<Expected>,
 }
 
 impl<'a> Acquire<AcquireCluster<'a>> {
     /// Makes the request own lock and owner, so that it and what is pending of it may outlive the borrows.
     pub fn into_owned(self) -> Acquire<AcquireCluster<'static>> {
-        self.map(|AcquireCluster { local, resource, owner, mode, priority }| AcquireCluster {
-            local: local.into_owned(),
-            resource,
-            owner,
-            mode,
-            priority,
+        self.map(|AcquireCluster { local, resource, owner, mode, priority, expected }| {
+            AcquireCluster { local: local.into_owned(), resource, owner, mode, priority, expected }
         })
     }
 }
@@ -236,6 +235,7 @@ impl Target for AcquireCluster<'_> {
                 owner: Arc::clone(self.owner.name_arc()),
                 waits: patience == Patience::Waits,
             };
+            self.expected = Some(self.resource.expect());
             self.resource.foresee(foresight).map_err(|error| self.refusal(error))?;
         } else {
             self.resource.member().check().map_err(|error| self.refusal(error))?;
@@ -244,8 +244,11 @@ impl Target for AcquireCluster<'_> {
     }
 
     fn granted(self, task: Option<Task>) -> Result<ClusterGuard, AcquireError> {
-        let Self { local, resource, owner, mode, .. } = self;
+        let Self { local, resource, owner, mode, expected, .. } = self;
         let guard = local.granted(task)?.into_owned();
+        if let Some(expected) = expected {
+            expected.fulfil();
+        }
         let guard = ClusterGuard {
             mark: resource.hold_mark(),
             guard: Some(guard),

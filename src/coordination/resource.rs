@@ -12,7 +12,7 @@ mod round;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Wake, Waker};
 use std::thread::{self, ThreadId};
@@ -47,6 +47,8 @@ pub(crate) struct Resource {
     lock: Arc<Lock>,
     /// Whether what nobody here uses is kept until another member asks for it, or given back.
     cached: AtomicBool,
+    /// How many are about to take what they asked for ahead.
+    expected: AtomicUsize,
     turn: Mutex<Turn>,
     /// Told when a turn ends.
     turned: Condvar,
@@ -108,6 +110,7 @@ impl Resource {
             key,
             lock,
             cached: AtomicBool::new(false),
+            expected: AtomicUsize::new(0),
             turn: Mutex::new(Turn {
                 state: Some(Box::new(State::new(elsewhere))),
                 by: None,
@@ -254,6 +257,16 @@ impl Resource {
         }
     }
 
+    /// Keeps what is granted until whoever asks for it ahead has taken it: news of the grant itself would find it unused.
+    pub(crate) fn expect(self: &Arc<Self>) -> Expected {
+        self.expected.fetch_add(1, Ordering::AcqRel);
+        Expected(Some(Arc::clone(self)))
+    }
+
+    fn is_expected(&self) -> bool {
+        self.expected.load(Ordering::Acquire) > 0
+    }
+
     /// Asks the coordinator ahead of the lock, in this thread, so that the lock is free by then if it can be.
     ///
     /// # Errors
@@ -376,6 +389,29 @@ impl fmt::Debug for Resource {
             .field("lock", &self.lock.held())
             .field("state", &self.turn.try_lock().map(|turn| format!("{:?}", turn.state)))
             .finish_non_exhaustive()
+    }
+}
+
+/// Somebody is about to take what is granted.
+#[derive(Debug)]
+pub(crate) struct Expected(Option<Arc<Resource>>);
+
+impl Expected {
+    /// It is taken: whoever has it gives it back.
+    pub(crate) fn fulfil(mut self) {
+        if let Some(resource) = self.0.take() {
+            resource.expected.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        if let Some(resource) = self.0.take() {
+            resource.expected.fetch_sub(1, Ordering::AcqRel);
+            // It may have been granted in vain.
+            resource.ring();
+        }
     }
 }
 

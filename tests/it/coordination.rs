@@ -5,3 +5,4 @@ mod file;
 mod ledger;
 mod levels;
 mod lock;
+mod synchronized;

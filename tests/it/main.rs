@@ -15,6 +15,7 @@ mod session;
 mod shared_lock;
 mod spans;
 mod support;
+mod template;
 mod tidy;
 mod traps;
 mod types;

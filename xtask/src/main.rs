@@ -90,6 +90,7 @@ fn ci() -> Vec<Step> {
         "run --release --package tierlock --example tokio_tenants",
         "run --release --package tierlock --example select_loop",
         "run --release --package tierlock --example event_loop",
+        "run --release --package tierlock --example synchronized",
     ]
     .map(|run| Step::new("example", run));
     let benchmarks = bench(&["--quick", "--check"]);

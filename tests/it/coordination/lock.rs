@@ -170,3 +170,13 @@ fn a_broken_lock_goes_to_the_next_and_its_old_holder_hears_so() {
     assert!(!guard.release().unwrap());
     next.check().unwrap();
 }
+
+#[test]
+fn an_attempt_at_a_free_lock_succeeds_whatever_the_agent_does() {
+    let [a] = members("attempts");
+    let owner = Owner::new("owner");
+    for id in 0..3000 {
+        let lock = a.lock(&format!("config-{id}")).unwrap();
+        drop(lock.exclusive(&owner).now().unwrap());
+    }
+}
