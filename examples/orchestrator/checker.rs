@@ -116,6 +116,25 @@ impl Checker {
         }
     }
 
+    /// Ends all that a job holds whose process was killed; tells whether it held anything.
+    pub(crate) fn let_go(&mut self, job: u32) -> bool {
+        let Some(held) = self.jobs.remove(&job) else { return false };
+        let mut any = false;
+        for (level, held) in held.into_iter().enumerate() {
+            any |= !held.is_empty();
+            match held {
+                JobLevel::Nothing => {}
+                JobLevel::All(access) => *self.levels[level].all(access) -= 1,
+                JobLevel::Names(names) => {
+                    for (name, access) in names {
+                        self.levels[level].count(name, access, -1);
+                    }
+                }
+            }
+        }
+        any
+    }
+
     /// Judges what is left at the end.
     pub(crate) fn finish(mut self) -> Verdict {
         let level = |level: &LevelTable| {

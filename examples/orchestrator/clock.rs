@@ -7,11 +7,23 @@ use std::time::{Duration, Instant};
 pub(crate) struct Clock {
     start: Instant,
     scale: f64,
+    /// What a clock common to the host showed at the start, in microseconds; 0 if nobody else reads it.
+    common_us: u128,
 }
 
 impl Clock {
     pub(crate) fn start(scale: f64) -> Self {
-        Self { start: now(), scale }
+        Self { start: now(), scale, common_us: 0 }
+    }
+
+    /// The same, with stamps that all processes of the host take from one clock.
+    pub(crate) fn common(self) -> Self {
+        Self { common_us: common_us().saturating_sub(self.elapsed().as_micros()), ..self }
+    }
+
+    /// The time as it is recorded, in microseconds.
+    pub(crate) fn stamp_us(&self) -> u128 {
+        self.common_us + self.elapsed().as_micros()
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -37,6 +49,19 @@ impl Clock {
     pub(crate) fn at(&self, offset: Duration) -> Instant {
         self.start + self.scaled(offset)
     }
+}
+
+#[cfg(unix)]
+fn common_us() -> u128 {
+    use nix::time::{ClockId, clock_gettime};
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
+    now.map_or(0, |now| now.as_micros())
+}
+
+#[cfg(not(unix))]
+fn common_us() -> u128 {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    now.map_or(0, |now| now.as_micros())
 }
 
 #[expect(clippy::disallowed_methods, reason = "all of the example reads the clock here")]

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use tierlock::ganeti::PRIORITY_MIN;
 use tierlock::{Ageing, LockManager};
 
+use crate::board::{Board, Share};
 use crate::clock::{self, Clock};
 use crate::cluster::Cluster;
 use crate::job::{Attempt, Patience};
@@ -18,7 +19,7 @@ use crate::record::Recorder;
 use crate::runner::Runner;
 use crate::setback::Setback;
 use crate::summary::Tally;
-use crate::workload::Workload;
+use crate::workload::{JobIndex, Workload};
 
 /// How long a patient job takes to become one step more urgent, counted from when it could begin: from the least urgent to the
 /// most in 80 ms, which is what few jobs should wait.
@@ -30,6 +31,9 @@ const PATIENCE: Duration = Duration::from_millis(40);
 
 /// How long a job that found too few locks free lets others work before it looks again: about as long as a job lasts.
 const BACK_OFF: Duration = Duration::from_millis(5);
+
+/// How often a process looks what the others do: well below a second, in which the jobs of one that died are to go on.
+const BOARD_PAUSE: Duration = Duration::from_millis(100);
 
 /// How to wait for locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,8 @@ pub(crate) struct Engine<'e> {
     pub(crate) runner: Runner,
     pub(crate) strategy: Strategy,
     pub(crate) seed: u64,
+    /// Where several processes share the cluster.
+    pub(crate) board: Option<Board>,
 }
 
 impl Engine<'_> {
@@ -72,6 +78,9 @@ impl Engine<'_> {
     pub(crate) fn run(&self, workers: usize, progress: &ProgressBar) -> Tally {
         std::thread::scope(|scope| {
             let threads = self.runner.spawn(scope, workers, || self.work(progress));
+            if let Some(board) = &self.board {
+                scope.spawn(|| self.watch_board(board));
+            }
             self.pool.keep_time();
             let mut total = Tally::default();
             for thread in threads {
@@ -89,7 +98,11 @@ impl Engine<'_> {
         let _stop_all = StopOnPanic(self.pool);
         let mut tally = Tally::default();
         let jitter = |job, number| jitter(self.seed, job, number);
-        while let Some(assignment) = self.pool.take(jitter).await {
+        while let Some(job) = self.pool.take().await {
+            if !self.is_ours(job) {
+                continue;
+            }
+            let assignment = self.pool.begin(job, jitter);
             let began = clock::now();
             let patience = self.patience(&assignment);
             let result = Attempt::new(self, &assignment, patience, &mut tally).run().await;
@@ -97,6 +110,22 @@ impl Engine<'_> {
             tally.busy += began.elapsed();
         }
         tally
+    }
+
+    /// Tells whether a job is this process's to do.
+    fn is_ours(&self, job: JobIndex) -> bool {
+        let share = self.board.as_ref().map_or(Ok(Share::Ours), |board| board.share(job));
+        share.is_ok_and(|share| share == Share::Ours)
+    }
+
+    /// Looks at the board from time to time, as long as there is something to do.
+    fn watch_board(&self, board: &Board) {
+        while self.pool.pause(BOARD_PAUSE) {
+            if board.look(self.pool).is_err() {
+                // Whoever is lost hears of it; whatever else it was may be over next time.
+                continue;
+            }
+        }
     }
 
     fn patience(&self, assignment: &Assignment) -> Patience {
@@ -141,6 +170,8 @@ impl Engine<'_> {
             }
             Ok(()) | Err(Setback::Failed(_)) => {
                 self.pool.finish(job);
+                // Where that cannot be said, others do the job again when this process is gone.
+                let _ = self.board.as_ref().map(|board| board.finish(job));
                 progress.inc(1);
             }
         }
@@ -189,7 +220,7 @@ mod tests {
         let workload = workload.expect("well formed");
         let clock = Clock::start(0.0);
         let engine = Engine {
-            manager: crate::manager_of(&cluster, &names).expect("no name is there twice"),
+            manager: crate::manager_of(&cluster, &names, None).expect("no name is there twice"),
             opcodes: &opcodes,
             workload: &workload,
             names: &names,
@@ -201,6 +232,7 @@ mod tests {
             runner,
             strategy,
             seed: 1,
+            board: None,
         };
         let progress = ProgressBar::hidden();
         engine.run(25, &progress);

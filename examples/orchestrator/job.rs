@@ -5,7 +5,9 @@
 use std::time::Instant;
 
 use tierlock::ganeti::{BGL, LEVELS, Level, MODIFIABLE_LEVELS, PRIORITY_MIN};
-use tierlock::{ALL, Acquire, Ageing, Level as _, LevelRequest, Mode, Names, Session};
+use tierlock::{
+    ALL, Acquire, Ageing, Level as _, LevelRequest, MembershipError, Mode, Names, Session,
+};
 
 use crate::clock;
 use crate::engine::{Engine, Strategy};
@@ -156,17 +158,39 @@ impl<'e> Attempt<'e> {
         let mode = Mode::Exclusive;
         let names = Selection::Names(names);
         let asked = self.ask(Kind::Request, level, mode, &names);
-        let texts = self.texts(&names);
-        let wanted = self.session.add_held(level, texts).priority(self.priority);
-        let result = self.engine.runner.outcome(self.patience.of(wanted)).await;
+        let result = match self.engine.board {
+            None => self.add_held(level, &names).await,
+            Some(_) => self.add_and_take(level, &names).await,
+        };
         self.tally.waited(level, self.job.priority, asked.elapsed());
         if let Err(error) = result {
-            return Err(self.refused(level, mode, &names, error.into()));
+            return Err(self.refused(level, mode, &names, error));
         }
         let events = [Kind::Add, Kind::Grant].map(|kind| self.event(kind, level, mode, &names));
         self.engine.recorder.record(&events);
         self.held.set(level, Some(Holding { mode, names }));
         self.created = Some(level);
+        Ok(())
+    }
+
+    async fn add_held(&mut self, level: Level, names: &Selection) -> Result<(), Setback> {
+        let texts = self.texts(names);
+        let wanted = self.session.add_held(level, texts).priority(self.priority);
+        Ok(self.engine.runner.outcome(self.patience.of(wanted)).await?)
+    }
+
+    /// Where processes share the locks, somebody elsewhere might hold what is new here: it is taken like anything else.
+    async fn add_and_take(&mut self, level: Level, names: &Selection) -> Result<(), Setback> {
+        let texts = self.texts(names);
+        let wanted = self.session.add(level, texts.clone()).priority(self.priority);
+        match self.engine.runner.outcome(self.patience.of(wanted)).await {
+            // An earlier attempt may have got so far.
+            Ok(()) | Err(MembershipError::AlreadyExists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let wanted = request(level, Mode::Exclusive, texts, None);
+        let wanted = self.session.acquire(wanted).priority(self.priority);
+        self.engine.runner.outcome(self.patience.of(wanted)).await?;
         Ok(())
     }
 

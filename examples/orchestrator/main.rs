@@ -6,6 +6,8 @@
 //! is where the locks are taken, then [`runner`]: it is where they are waited for.
 
 mod args;
+mod board;
+mod check;
 mod checker;
 mod clock;
 mod cluster;
@@ -32,11 +34,13 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::RwLock;
+use tierlock::coordination::{CoordinationError, Coordinator};
 use tierlock::ganeti::{self, BGL, LEVELS, Level};
-use tierlock::{BuildError, Level as _, LockManager};
+use tierlock::{BuildError, Level as _, LockManager, LockManagerBuilder};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::board::Board;
 use crate::checker::Checker;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
@@ -52,6 +56,7 @@ use crate::workload::Workload;
 
 const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
+const LOST: u8 = 3;
 /// 128 and the number of SIGINT, as shells have it.
 const INTERRUPTED: u8 = 130;
 
@@ -73,22 +78,37 @@ fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
         say(&HELP);
         return Ok(0);
     }
+    if !options.check.is_empty() {
+        let judgement = check::judge(&options.check)?;
+        say(&judgement);
+        return Ok(if judgement.verdict.is_clean() { 0 } else { FAILED });
+    }
     let sources = Sources::open(options)?;
     let mut names = NameTable::default();
     let root = names.intern(BGL);
     let opcodes = opcodes::read(&sources.opcodes)?;
     let (cluster, catalogue) = cluster::read(&sources.cluster, &mut names)?;
     let workload = workload::read(&sources.jobs, &opcodes, &catalogue, &mut names)?;
-    let manager = manager_of(&cluster, &names)?;
+    let coordinator = options.coordinator.as_deref().map(take_part).transpose()?;
+    let manager = manager_of(&cluster, &names, coordinator.as_ref())?;
+    let board = coordinator.as_ref().map(|c| Board::join(c, &workload.jobs)).transpose()?;
     let trace = open_trace(options, &names)?;
     let contention = Contention::default();
     tracing_subscriber::registry().with(contention.clone()).try_init()?;
     say(&opening(options, &cluster, &workload));
 
     let clock = Clock::start(options.time_scale);
+    let clock = if coordinator.is_some() { clock.common() } else { clock };
     let pool = Arc::new(Pool::new(&workload, &clock));
     let to_stop = Arc::clone(&pool);
     ctrlc::set_handler(move || to_stop.stop())?;
+    if let Some(coordinator) = &coordinator {
+        let to_stop = Arc::clone(&pool);
+        coordinator.on_lost(move |error| {
+            complain(error);
+            to_stop.stop();
+        });
+    }
     let engine = Engine {
         manager,
         opcodes: &opcodes,
@@ -102,13 +122,16 @@ fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
         runner: options.engine,
         strategy: options.strategy,
         seed: options.seed,
+        board,
     };
     let progress = progress(workload.jobs.len());
     let tally = engine.run(options.workers, &progress);
     progress.finish_and_clear();
     let wall = clock.elapsed();
 
+    let part = engine.board.as_ref().map(Board::part);
     let (verdict, traced) = engine.recorder.finish();
+    let lost = coordinator.as_ref().is_some_and(|coordinator| coordinator.check().is_err());
     let interrupted = pool.is_stopping();
     say(&Summary {
         jobs: workload.jobs.len(),
@@ -119,11 +142,20 @@ fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
         interrupted,
         verdict: &verdict,
     });
+    if let Some(part) = part {
+        say(&part);
+    }
     if let (Err(error), Some(path)) = (&traced, &options.trace) {
         complain(&at(path, error));
     }
     let failed = !verdict.is_clean() || traced.is_err();
-    Ok(if failed { FAILED } else { u8::from(interrupted) * INTERRUPTED })
+    Ok(if lost {
+        LOST
+    } else if failed {
+        FAILED
+    } else {
+        u8::from(interrupted) * INTERRUPTED
+    })
 }
 
 /// The files named, or those shipped.
@@ -149,21 +181,39 @@ impl Sources {
     }
 }
 
-/// A manager with Ganeti's levels, and a lock for everything in the cluster.
-fn manager_of(cluster: &Cluster, names: &NameTable) -> Result<LockManager, BuildError> {
+/// Takes part in a coordination, under a name that no other process has.
+fn take_part(url: &str) -> Result<Coordinator, CoordinationError> {
+    Coordinator::connect(url).join(&format!("orchestrator-{}", std::process::id()))
+}
+
+/// A manager with Ganeti's levels, and a lock for everything in the cluster; shared with others, if there is a coordinator.
+fn manager_of(
+    cluster: &Cluster,
+    names: &NameTable,
+    coordinator: Option<&Coordinator>,
+) -> Result<LockManager, BuildError> {
     let texts = |level| {
         let names = cluster.names(level).map(|name| Arc::clone(names.text(name)));
         names.collect::<Vec<Arc<str>>>()
     };
     let [instances, groups, nodes, networks] =
         [Level::Instance, Level::NodeGroup, Level::Node, Level::Network].map(texts);
-    ganeti::manager(instances, groups, nodes, networks).build()
+    let manager = ganeti::manager(instances, groups, nodes, networks);
+    let shared = |manager: LockManagerBuilder, coordinator: &Coordinator| {
+        let levels = LEVELS.into_iter();
+        levels.fold(manager, |manager, level| manager.cluster_wide(level, coordinator))
+    };
+    match coordinator {
+        None => manager.build(),
+        Some(coordinator) => shared(manager, coordinator).build(),
+    }
 }
 
 fn open_trace(options: &Options, names: &NameTable) -> Result<Option<Trace>, String> {
     let Some(path) = &options.trace else { return Ok(None) };
     let levels = LEVELS.map(|level| level.name().to_owned()).to_vec();
-    Trace::create(path, levels, names).map(Some).map_err(|error| at(path, &error))
+    let trace = Trace::create(path, levels, names).map_err(|error| at(path, &error))?;
+    Ok(Some(if options.coordinator.is_some() { trace.at_once() } else { trace }))
 }
 
 fn opening(options: &Options, cluster: &Cluster, workload: &Workload<'_>) -> String {

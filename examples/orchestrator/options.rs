@@ -29,10 +29,15 @@ Usage: orchestrator [OPTIONS]
                       urgent; ALL of a level lets others pass first    [ganeti]
   --seed N            for the random part of the timeouts              [1]
   --trace FILE        writes every event as one line of JSON
+  --coordinator URL   shares the cluster with all who name the same one, as in
+                      file:///var/tmp/cluster: the jobs are divided among them
+  --check TRACE..     plays nothing, but judges the traces of processes that
+                      shared a cluster, by their times
   --help              this
 
 Ctrl-C ends the run early, with a summary of what was done.
-Exit codes: 0 all is well, 1 the checker or the trace failed, 2 bad input, 130 interrupted.
+Exit codes: 0 all is well, 1 the checker or the trace failed, 2 bad input, 3 no longer a member of the coordination, 130
+interrupted.
 ";
 
 /// What the user wants.
@@ -47,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) strategy: Strategy,
     pub(crate) seed: u64,
     pub(crate) trace: Option<PathBuf>,
+    pub(crate) coordinator: Option<String>,
+    pub(crate) check: Vec<PathBuf>,
     pub(crate) help: bool,
 }
 
@@ -63,6 +70,8 @@ impl Default for Options {
             strategy: Strategy::Ganeti,
             seed: 1,
             trace: None,
+            coordinator: None,
+            check: Vec::new(),
             help: false,
         }
     }
@@ -76,6 +85,13 @@ impl Options {
         let args: Vec<String> = args.into_iter().map(text).collect::<Result<_, _>>()?;
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
+            if arg == "--check" {
+                options.check = args.by_ref().map(PathBuf::from).collect();
+                if options.check.is_empty() {
+                    return Err("--check needs a file".to_owned());
+                }
+                continue;
+            }
             if arg == "--help" || arg == "-h" {
                 options.help = true;
                 continue;
@@ -91,6 +107,7 @@ impl Options {
                 "--jobs" => options.jobs = Some(value()?.into()),
                 "--opcodes" => options.opcodes = Some(value()?.into()),
                 "--trace" => options.trace = Some(value()?.into()),
+                "--coordinator" => options.coordinator = Some(value()?),
                 "--workers" => options.workers = workers(&value()?)?,
                 "--engine" => options.engine = engine(&value()?)?,
                 "--time-scale" => options.time_scale = time_scale(&value()?)?,

@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tierlock::ganeti::{Attempt, Attempts};
@@ -123,21 +123,45 @@ impl Pool {
         Self { state: Mutex::new(state), ready, agenda: Condvar::new() }
     }
 
-    /// Waits for a job to run; `None` when there will be no more. `jitter` gives a number from -1 to 1.
-    pub(crate) async fn take(&self, jitter: impl Fn(JobIndex, u32) -> f64) -> Option<Assignment> {
+    /// Waits for a job to run; `None` when there will be no more.
+    pub(crate) async fn take(&self) -> Option<JobIndex> {
         self.ready.acquire().await.ok()?.forget();
         let mut state = self.state.lock();
         if state.stopping {
             return None;
         }
         let (_, job) = state.ready.pop_first().expect("there are no more permits than jobs");
+        state.jobs[job].place = None;
+        drop(state);
+        Some(job)
+    }
+
+    /// Begins an attempt at a job that is ready. `jitter` gives a number from -1 to 1.
+    pub(crate) fn begin(&self, job: JobIndex, jitter: impl Fn(JobIndex, u32) -> f64) -> Assignment {
+        let mut state = self.state.lock();
         let entry = &mut state.jobs[job];
-        entry.place = None;
         entry.attempts_made += 1;
         let number = entry.attempts_made;
         let attempt = entry.attempts.next(jitter(job, number));
         let ready = *entry.ready.get_or_insert_with(clock::now);
-        Some(Assignment { job, attempt, number, ready })
+        Assignment { job, attempt, number, ready }
+    }
+
+    /// Counts jobs as ended that another process did.
+    pub(crate) fn finish_elsewhere(&self, jobs: &[JobIndex]) {
+        let mut state = self.state.lock();
+        for &job in jobs {
+            let entry = &mut state.jobs[job];
+            if !std::mem::replace(&mut entry.finished, true) {
+                state.unfinished -= 1;
+            }
+        }
+        let is_last = state.unfinished == 0;
+        drop(state);
+        if is_last {
+            self.ready.close();
+            self.agenda.notify_all();
+        }
     }
 
     /// Takes back a job whose attempt failed: it waits behind its equals.
@@ -151,7 +175,7 @@ impl Pool {
         let mut state = self.state.lock();
         state.jobs[job].waits_for = 1;
         state.agenda.push(Reverse((until, 0, Due::Arrival(job))));
-        self.agenda.notify_one();
+        self.agenda.notify_all();
     }
 
     /// Ends a job, and lets those go that wait for it.
@@ -166,7 +190,7 @@ impl Pool {
         self.ready.add_permits(ready);
         if is_last {
             self.ready.close();
-            self.agenda.notify_one();
+            self.agenda.notify_all();
         }
     }
 
@@ -208,6 +232,17 @@ impl Pool {
         self.agenda.notify_all();
     }
 
+    /// Lets so much time pass; tells whether there is anything left to do then.
+    pub(crate) fn pause(&self, pause: Duration) -> bool {
+        let (until, mut state) = (clock::now() + pause, self.state.lock());
+        while state.unfinished > 0 && !state.stopping {
+            if self.agenda.wait_until(&mut state, until).timed_out() {
+                return true;
+            }
+        }
+        false
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.state.lock().stopping
     }
@@ -229,7 +264,7 @@ impl Pool {
         let (sleeper, awake) = oneshot::channel();
         state.sleep(until, sleeper);
         drop(state);
-        self.agenda.notify_one();
+        self.agenda.notify_all();
         Some(awake)
     }
 }
@@ -293,7 +328,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::time::Duration;
 
     use pollster::block_on;
     use smol::future::poll_once;
@@ -311,7 +345,7 @@ mod tests {
     fn a_pool_without_jobs_keeps_nobody_waiting() {
         let pool = empty_pool();
         pool.keep_time();
-        assert!(block_on(pool.take(|_, _| 0.0)).is_none());
+        assert!(block_on(pool.take()).is_none());
     }
 
     #[test]

@@ -71,6 +71,23 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The kind of this name in a trace.
+    pub(crate) fn of(text: &str, opportunistic: bool) -> Option<Self> {
+        let all = [
+            Self::Request,
+            Self::Grant,
+            Self::Release,
+            Self::Downgrade,
+            Self::Timeout,
+            Self::Add,
+            Self::Remove,
+        ];
+        let kind = all.into_iter().find(|kind| kind.text() == text)?;
+        Some(if opportunistic && kind == Self::Request { Self::Opportunity } else { kind })
+    }
+}
+
 /// Which locks of a level.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Span<'a> {
@@ -114,12 +131,15 @@ impl Recorder {
     pub(crate) fn record(&self, events: &[Event<'_>]) {
         let mut journal = self.journal.lock();
         // Read under the mutex, so that times never go back from one line to the next.
-        let t_us = journal.clock.elapsed().as_micros();
+        let t_us = journal.clock.stamp_us();
         for event in events {
             journal.checker.observe(event);
             if let Some(trace) = &mut journal.trace {
                 trace.write(t_us, event);
             }
+        }
+        if let Some(trace) = &mut journal.trace {
+            trace.written();
         }
     }
 
@@ -140,6 +160,8 @@ pub(crate) struct Trace {
     /// Every name as a JSON string.
     names: Vec<String>,
     failure: Option<io::Error>,
+    /// Whether each event is in the file once it is recorded, in case the process is killed.
+    at_once: bool,
 }
 
 impl Trace {
@@ -147,7 +169,18 @@ impl Trace {
         let file = BufWriter::new(File::create(path)?);
         let quote = |name: &Arc<str>| serde_json::to_string(&**name).map_err(io::Error::from);
         let names = names.iter().map(quote).collect::<Result<_, _>>()?;
-        Ok(Self { file, levels, names, failure: None })
+        Ok(Self { file, levels, names, failure: None, at_once: false })
+    }
+
+    /// Has each event in the file once it is recorded.
+    pub(crate) fn at_once(self) -> Self {
+        Self { at_once: true, ..self }
+    }
+
+    fn written(&mut self) {
+        if self.at_once && self.failure.is_none() {
+            self.failure = self.file.flush().err();
+        }
     }
 
     /// Writes one line; after a failure, none.

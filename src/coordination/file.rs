@@ -52,13 +52,13 @@ use self::seat::{FileSeat, Life};
 use self::url::Url;
 use self::watcher::Watcher;
 use super::driver::{
-    CONTENT_BYTES_MAX, Capability, Driver, Key, Reporter, Seat, Stored, Subject, Swap,
-    Version, Watch,
+    CONTENT_BYTES_MAX, Capability, Driver, Key, Reporter, Seat, Stored, Subject, Swap, Version,
+    Watch,
 };
-use crate::error::{DriverError, DriverErrorKind};
 use crate::clock;
 use crate::core::member::MemberId;
 use crate::core::record::Moment;
+use crate::error::{DriverError, DriverErrorKind};
 
 const FORMAT: &str = "FORMAT";
 const FORMAT_DRAFT: &str = ".format";

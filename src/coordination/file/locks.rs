@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::error::{DriverError, DriverErrorKind};
 use super::advisory::{self, Extent};
 use super::folder::{Folder, failed};
 use super::who;
 use crate::clock;
+use crate::error::{DriverError, DriverErrorKind};
 
 /// How often to try before sleeping: what is guarded takes no longer.
 const TRIES_BEFORE_PAUSE: u32 = 8;

@@ -7,11 +7,11 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 
-use crate::error::{DriverError, DriverErrorKind};
 use super::advisory::{self, Extent};
 use super::folder::{Folder, refused};
 use super::names::file_name;
 use crate::core::member::MemberId;
+use crate::error::{DriverError, DriverErrorKind};
 
 /// Where a file lies until it is complete and locked.
 const DRAFT: &str = ".member";

@@ -3,12 +3,12 @@
 use std::io;
 
 use super::super::driver::{CONTENT_BYTES_MAX, Key, Stored, Version};
-use crate::error::DriverError;
 use super::Durability;
 use super::folder::{Folder, refused};
 use super::locks::{Held, Locks};
 use super::names::{file_name, text_of};
 use super::page::{FRAME_BYTES_MAX, Page};
+use crate::error::DriverError;
 
 /// What a file has at most: the largest record, under the longest key.
 const FILE_BYTES_MAX: u64 = (CONTENT_BYTES_MAX + Key::BYTES_MAX + FRAME_BYTES_MAX) as u64;

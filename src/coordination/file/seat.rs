@@ -8,12 +8,12 @@ use std::time::Duration;
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::super::driver::Seat;
-use crate::error::{DriverError, DriverErrorKind};
 use super::Store;
 use super::advisory::{self, Extent};
 use super::locks::Lock;
 use crate::core::member::MemberId;
 use crate::core::record::Moment;
+use crate::error::{DriverError, DriverErrorKind};
 
 /// How long to wait to remove one's own file.
 const LEAVING_PATIENCE: Duration = Duration::from_millis(100);

@@ -13,9 +13,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::Mutex;
 
 use super::super::driver::{Reporter, Subject, Watch};
-use crate::error::{DriverError, DriverErrorKind};
 use super::names::file_name;
 use super::{Files, Listening};
+use crate::error::{DriverError, DriverErrorKind};
 
 /// How often the thread looks where it cannot listen, and so how soon it notices.
 const LOOK_INTERVAL_MS: u16 = 10;
