@@ -173,7 +173,7 @@ impl Coordinator {
         self.seat().check()
     }
 
-    /// Calls `call` when the member is lost, or at once if it is. By whatever thread found out; it must not block.
+    /// Calls `call` when the member is lost, or at once if it is; not when it [leaves](Self::leave). By whatever thread found out; it must not block.
     pub fn on_lost(&self, call: impl FnOnce(&CoordinationError) + Send + 'static) {
         self.seat().on_lost(Box::new(call));
     }

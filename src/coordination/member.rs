@@ -172,6 +172,8 @@ impl Member {
         if self.until_ms.load(Ordering::Acquire) == LOST {
             return Ok(());
         }
+        // Whoever leaves need not be told.
+        self.mourners.lock().calls.clear();
         self.lose("it left");
         self.seat.leave().map_err(|error| engine_error("leaving".to_owned(), &self.at, error))
     }
