@@ -248,6 +248,17 @@ fn a_registry_put_back_from_long_ago_does_not_count_back_nor_take_ids_from_a_ses
 }
 
 #[test]
+fn who_begins_where_a_registry_was_put_back_counts_on_from_the_counter() {
+    let store = Store::new();
+    let a = store.session("a");
+    let old = store.content(REGISTRY).unwrap();
+    a.make_new_ids(3).unwrap();
+    store.kill("a");
+    store.overwrite(REGISTRY, old);
+    assert_eq!(store.session("b").make_new_ids(1).unwrap(), 3..4);
+}
+
+#[test]
 fn check_says_which_id_two_sessions_hold_and_that_the_counter_is_too_low() {
     let (store, a, _b) = two();
     let whole = String::from_utf8(store.content(REGISTRY).unwrap()).unwrap();
