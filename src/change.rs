@@ -44,18 +44,20 @@ impl Seat<'_> {
 
     /// Gives back all but these names.
     pub(crate) fn keep(self, names: &Names) -> Result<(), HoldError> {
-        self.narrow(|hold, owner, decisions| hold.keep(names, owner, decisions), names)
+        self.narrow(SetHold::keep, names)
     }
 
     /// Gives these names back.
     pub(crate) fn release(self, names: &Names) -> Result<(), HoldError> {
-        self.narrow(|hold, owner, decisions| hold.release(names, owner, decisions), names)
+        self.narrow(SetHold::release, names)
     }
 
     fn narrow(
         self,
         change: impl FnOnce(
             SetHold,
+            &Set,
+            &Names,
             &Owner,
             &mut Decisions,
         ) -> Result<Option<SetHold>, (SetHold, NotHeld)>,
@@ -63,7 +65,7 @@ impl Seat<'_> {
     ) -> Result<(), HoldError> {
         let Some(hold) = self.hold.take() else { return self.nothing_held(names) };
         let mut decisions = Vec::new();
-        let result = match change(hold, self.owner, &mut decisions) {
+        let result = match change(hold, self.set, names, self.owner, &mut decisions) {
             Ok(rest) => {
                 *self.hold = rest;
                 Ok(())
@@ -81,7 +83,7 @@ impl Seat<'_> {
     pub(crate) fn downgrade(self, names: &Names) -> Result<(), HoldError> {
         let Some(hold) = self.hold.as_mut() else { return self.nothing_held(names) };
         let mut decisions = Vec::new();
-        let result = hold.downgrade(names, self.owner, &mut decisions);
+        let result = hold.downgrade(self.set, names, self.owner, &mut decisions);
         dispatch(decisions);
         result.map_err(|NotHeld(lock)| HoldError::NotHeld { owner: self.owner_name(), lock })
     }
@@ -135,7 +137,7 @@ impl<H: Holder> UpgradeNames<H> {
     fn restore(seat: &mut Seat<'_>, before: &Modes) {
         let mut decisions = Vec::new();
         if let Some(hold) = seat.hold.as_mut() {
-            hold.restore(before, seat.owner, &mut decisions);
+            hold.restore(seat.set, before, seat.owner, &mut decisions);
         }
         dispatch(decisions);
     }
@@ -154,16 +156,15 @@ impl<H: Holder> Target for UpgradeNames<H> {
             return Ok(None);
         };
         let before = hold.modes();
-        let upgrading =
-            hold.upgrade(&self.names, seat.last, seat.owner).map_err(|NotHeld(lock)| {
-                HoldError::NotHeld { owner: Arc::clone(seat.owner.name_arc()), lock }
-            })?;
+        let upgrading = hold.upgrade(seat.set, &self.names, seat.last, seat.owner).map_err(
+            |NotHeld(lock)| HoldError::NotHeld { owner: Arc::clone(seat.owner.name_arc()), lock },
+        )?;
         let task = match upgrading {
             Upgrading::Done => None,
             Upgrading::Blocked { member, to } => {
                 self.member = member;
-                let conversion = hold.conversion(member, to, seat.owner);
-                let conversion = conversion.after(hold.stronger_than(&before));
+                let conversion = hold.conversion(seat.set, member, to, seat.owner);
+                let conversion = conversion.after(hold.stronger_than(seat.set, &before));
                 self.away = seat.hold.take();
                 Some(Task::Convert(conversion))
             }
@@ -337,33 +338,33 @@ impl Seat<'_> {
             let stage = self.set.stage(&request).map_err(|lock| self.not_found(lock))?;
             return Ok(stage.map(|stage| Task::take(self.owner, Stages::One(stage))));
         };
-        let other = names.iter().find(|name| hold.mode_of(name) != Some(Mode::Exclusive));
+        let other = names.iter().find(|name| hold.mode_of(self.set, name) != Some(Mode::Exclusive));
         other.map_or(Ok(None), |name| Err(self.held_otherwise(self.set.full_name(name))))
     }
 
     fn remove(&mut self, names: &[Arc<str>], decisions: &mut Decisions) {
         let Some(hold) = self.hold.as_mut() else { return };
         for name in names {
-            if let Some(removed) = hold.take_out(name, self.owner) {
+            if let Some(removed) = hold.take_out(self.set, name, self.owner) {
                 self.set.forget(name);
                 removed.delete(self.owner, decisions);
             }
         }
-        hold.settle_top(self.owner, decisions);
+        hold.settle_top(self.set, self.owner, decisions);
     }
 
     /// Takes in what was acquired.
     pub(crate) fn sit_down(&mut self, task: Option<Task>) {
         if let Some(Task::Take(taking)) = task {
             let had = taking.into_had().next();
-            *self.hold = had.and_then(|(_, mode, had)| SetHold::new(self.set, mode, had));
+            *self.hold = had.and_then(|(_, mode, had)| SetHold::new(mode, had));
         }
     }
 
     /// Leaves, if nothing but an intention is left of the set.
     pub(crate) fn stand_up(&mut self, decisions: &mut Decisions) {
         if let Some(hold) = self.hold.take_if(|hold| hold.is_void()) {
-            hold.release_all(self.owner, decisions);
+            hold.release_all(self.set, self.owner, decisions);
         }
     }
 
@@ -373,7 +374,8 @@ impl Seat<'_> {
     }
 
     fn held_otherwise(&self, lock: LockName) -> MembershipError {
-        let (held, mode) = self.hold.as_ref().expect("asked while something is held").witness();
+        let (held, mode) =
+            self.hold.as_ref().expect("asked while something is held").witness(self.set);
         MembershipError::HeldOtherwise { owner: self.owner_name(), lock, held, mode }
     }
 }

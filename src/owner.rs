@@ -130,6 +130,12 @@ impl Owner {
         self.0.slots.reserve(lock)
     }
 
+    /// Takes a slot for a lock just taken, which cannot be held already.
+    #[inline]
+    pub(crate) fn hold(&self, lock: LockId, mode: Mode) -> Slot {
+        self.0.slots.hold(lock, mode)
+    }
+
     /// Fills slots with locks taken one after another.
     #[inline]
     pub(crate) fn filler(&self) -> Filler<'_> {

@@ -188,13 +188,21 @@ impl Set {
     /// # Errors
     /// The first name that is not there.
     pub(crate) fn resolve(&self, names: &[Arc<str>]) -> Result<Locks, LockName> {
-        if self.membership == Membership::OnDemand {
-            return Ok(names.iter().map(|name| self.find_or_make(name)).collect());
+        let missing = |name| self.full_name(name);
+        if let [name] = names {
+            return self.find(name).map(Locks::One).ok_or_else(|| missing(name));
         }
-        let members = self.members.read();
-        let find =
-            |name| members.get(name).and_then(Member::lock).ok_or_else(|| self.full_name(name));
-        names.iter().map(find).collect()
+        let mut locks = Vec::with_capacity(names.len());
+        if self.membership == Membership::OnDemand {
+            locks.extend(names.iter().map(|name| self.find_or_make(name)));
+        } else {
+            let members = self.members.read();
+            for name in names {
+                let found = members.get(name).and_then(Member::lock);
+                locks.push(found.ok_or_else(|| missing(name))?);
+            }
+        }
+        Ok(locks.into())
     }
 
     fn find_or_make(&self, name: &Arc<str>) -> Arc<Lock> {
@@ -278,9 +286,6 @@ impl Set {
 
     /// Tells which of `names` were abandoned, or which of all of them; each once.
     pub(crate) fn take_abandoned(&self, names: Option<&[&Arc<Lock>]>) -> Vec<Abandoned> {
-        if !self.has_abandoned() {
-            return Vec::new();
-        }
         let mut abandoned = self.abandoned.lock();
         let taken: Vec<Arc<Lock>> = match names {
             None => std::mem::take(&mut *abandoned).into_values().collect(),

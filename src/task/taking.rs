@@ -159,7 +159,7 @@ impl Taking {
         let Some(found) = found.filter(|found| !found.is_deleted()) else {
             return Err(Progress::Failed(Reason::Deleted));
         };
-        Arc::make_mut(locks)[at] = found;
+        locks.make_mut()[at] = found;
         self.had[self.stage].members.moved_to(locks);
         Ok(())
     }
@@ -275,8 +275,16 @@ pub(crate) fn take_each(
     owner: &Owner,
     slots: &mut SlotList,
 ) -> Tried {
+    let todo = &locks[slots.len()..];
+    if let [lock] = todo {
+        let tried = lock.try_take(mode, priority);
+        if tried == Tried::Taken {
+            slots.push(owner.hold(LockId::of(lock), mode));
+        }
+        return tried;
+    }
     let mut filler = owner.filler();
-    for lock in &locks[slots.len()..] {
+    for lock in todo {
         match lock.try_take(mode, priority) {
             Tried::Taken => slots.push(filler.hold(LockId::of(lock), mode)),
             tried => return tried,
