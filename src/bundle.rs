@@ -68,7 +68,7 @@ impl Had {
         self.members.release(owner, decisions);
         if let Some(slot) = self.top {
             owner.clear(slot);
-            top.release(mode, decisions);
+            top.release(mode, owner.stripe(), decisions);
         }
     }
 }
@@ -169,7 +169,7 @@ impl Bundle {
             Self::Alike { locks, mode, slots } => {
                 owner.clear_all(&slots);
                 for lock in locks[..slots.len()].iter().rev() {
-                    lock.release(mode, decisions);
+                    lock.release(mode, owner.stripe(), decisions);
                 }
             }
             Self::Each(holds) => {

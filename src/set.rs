@@ -77,6 +77,8 @@ impl Set {
     ) -> Result<Self, BuildError> {
         let tally = Arc::new(Tally::new());
         let top = Lock::new(LockName::within(&name, LOCKSET.into())).counted_in(&tally);
+        // Everybody who takes a name passes by.
+        let top = top.striped(Mode::IntentExclusive);
         let set = Self {
             name,
             membership,
@@ -98,6 +100,14 @@ impl Set {
             }
         }
         Ok(set)
+    }
+
+    /// Expects everybody to share the lock of this name, if it is there; to be called before anybody takes it.
+    pub(crate) fn expect_all_at(&self, name: &Arc<str>) {
+        if let Some(member) = self.members.write().get_mut(name) {
+            let lock = Lock::new(self.full_name(name)).counted_in(&self.tally);
+            *member = Member::Listed(Arc::new(lock.striped(Mode::Shared)));
+        }
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -159,6 +169,7 @@ impl Set {
         let top = (Arc::clone(&self.top), top_mode);
         // All of the set is never looked up again.
         let looks_up = !matches!(members, Members::None);
+        let members = members.counted_once();
         let directory = looks_up.then(|| Arc::clone(self) as Arc<dyn Directory>);
         Ok(Some(Stage { rank: 0, top, members, mode: request.mode, directory }))
     }

@@ -15,7 +15,7 @@ use crate::owner::{LockId, Owner, Slot};
 use crate::raw::Tried;
 use crate::request::{Names, Which};
 use crate::set::Set;
-use crate::task::{Conversion, Directory, Members, take_at_once, take_each};
+use crate::task::{Conversion, Directory, Members, take_each, take_top};
 
 /// Whoever has it knows the set, and names it where it is needed: a count of the set for each hold would be dearer than the lock.
 #[derive(Debug)]
@@ -73,22 +73,25 @@ impl SetHold {
         };
         let top = set.top();
         let slot = owner.claim(LockId::of(top)).ok()?;
-        if take_at_once(top, top_mode, priority, owner, slot) != Tried::Taken {
+        let mut decisions = Vec::new();
+        if take_top(top, top_mode, priority, owner, slot, &mut decisions) != Tried::Taken {
             owner.clear(slot);
+            dispatch(decisions);
             return None;
         }
         let top = (top_mode, slot);
-        let Some(locks) = locks else { return Some(Self { top, members: Bundle::default() }) };
-        let mut slots = slots_for(&locks);
-        let tried = take_each(&locks, mode, priority, owner, &mut slots);
-        let hold = Self { top, members: Bundle::Alike { locks, mode, slots } };
-        if tried == Tried::Taken {
-            return Some(hold);
+        let mut tried = Tried::Taken;
+        let members = locks.map_or_else(Bundle::default, |locks| {
+            let mut slots = slots_for(&locks);
+            tried = take_each(&locks, mode, priority, owner, &mut slots, &mut decisions);
+            Bundle::Alike { locks, mode, slots }
+        });
+        let mut hold = Some(Self { top, members });
+        if tried != Tried::Taken {
+            hold.take()?.release_all(set, owner, &mut decisions);
         }
-        let mut decisions = Vec::new();
-        hold.release_all(set, owner, &mut decisions);
         dispatch(decisions);
-        None
+        hold
     }
 
     /// The mode in which every name is held through the set-lock.
@@ -156,7 +159,7 @@ impl SetHold {
         let Self { top: (mode, slot), members } = self;
         members.release(owner, decisions);
         owner.clear(slot);
-        set.top().release(mode, decisions);
+        set.top().release(mode, owner.stripe(), decisions);
     }
 
     /// Records that the owner ended in the middle of what it did with the names it holds exclusively.
@@ -560,7 +563,10 @@ fn try_take(lock: &Arc<Lock>, mode: Mode, owner: &Owner) -> Option<Hold> {
     let id = LockId::of(lock);
     let slot = owner.reserve(id);
     // The most urgent priority there is: whoever waits for a name while the set-lock keeps it free waits in vain.
-    if lock.try_take(mode, i32::MIN) == Tried::Taken {
+    let mut decisions = Vec::new();
+    let tried = lock.try_take_at(mode, i32::MIN, owner.stripe(), &mut decisions);
+    dispatch(decisions);
+    if tried == Tried::Taken {
         owner.record_hold(slot, id, mode);
         Some(Hold { lock: Arc::clone(lock), mode, slot })
     } else {

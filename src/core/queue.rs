@@ -32,6 +32,8 @@ pub(crate) struct Deadlock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pick {
     who: Who,
+    /// The mode that is given up for it, for a conversion, and the one that is had then.
+    pub(crate) change: (Option<Mode>, Mode),
     pub(crate) after: Held,
 }
 
@@ -195,7 +197,8 @@ impl<W> Queue<W> {
             let others = held.without(c.from);
             if others.admits(c.to, 1) {
                 let after = others.with(c.to, 1);
-                return Some(Pick { who: Who::Conversion(at), after });
+                let change = (Some(c.from), c.to);
+                return Some(Pick { who: Who::Conversion(at), change, after });
             }
         }
         if !self.conversions.is_empty() {
@@ -283,8 +286,11 @@ impl<W> Queue<W> {
     fn pick(&self, id: GroupId, held: Held) -> Option<Pick> {
         let group = &self.groups[&id];
         let count = group.members.len() as u64;
-        held.admits(group.mode, count)
-            .then(|| Pick { who: Who::Group(id), after: held.with(group.mode, count) })
+        held.admits(group.mode, count).then(|| Pick {
+            who: Who::Group(id),
+            change: (None, group.mode),
+            after: held.with(group.mode, count),
+        })
     }
 
     /// Puts a request into the open group of its kind, or into a new one.
