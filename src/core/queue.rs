@@ -3,11 +3,14 @@
 //! Decides who goes next; that somebody went is the caller's to record: [`next`](Queue::next) proposes, given what is held,
 //! and [`take`](Queue::take) carries out. Knows no owners: a waiter is whatever the caller put in.
 
+mod members;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use priority_queue::PriorityQueue;
 
+use self::members::Members;
 use super::held::Held;
 use super::mode::Mode;
 
@@ -58,7 +61,7 @@ struct Rank {
 struct Group<W> {
     mode: Mode,
     priority: Priority,
-    members: BTreeMap<Ticket, W>,
+    members: Members<W>,
 }
 
 /// A holder that wants a stronger mode.
@@ -225,8 +228,8 @@ impl<W> Queue<W> {
             }
             Who::Group(id) => {
                 let group = self.dissolve(id);
-                for ticket in group.members.keys() {
-                    self.places.remove(ticket);
+                for (ticket, _) in group.members.iter() {
+                    self.places.remove(&ticket);
                 }
                 group.members.into_iter().collect()
             }
@@ -315,7 +318,7 @@ impl<W> Queue<W> {
         self.founded += 1;
         let id = self.founded;
         self.order.push(id, Reverse(Rank { priority, earliest, group: id }));
-        self.groups.insert(id, Group { mode, priority, members: BTreeMap::new() });
+        self.groups.insert(id, Group { mode, priority, members: Members::new() });
         if mode.admits(mode) {
             self.open.insert((mode, priority), id);
         }
@@ -325,7 +328,7 @@ impl<W> Queue<W> {
     fn unplace(&mut self, ticket: Ticket) -> Option<(Mode, Priority, W)> {
         let id = self.places.remove(&ticket)?;
         let group = self.groups.get_mut(&id).expect("a place lies in a group");
-        let waiter = group.members.remove(&ticket).expect("a place is taken");
+        let waiter = group.members.remove(ticket).expect("a place is taken");
         let (mode, priority) = (group.mode, group.priority);
         if group.members.is_empty() {
             self.dissolve(id);
@@ -365,7 +368,7 @@ impl<W> Queue<W> {
 
 impl<W> Group<W> {
     fn look(&self) -> Waiting<'_, W> {
-        let waiters = self.members.values().collect();
+        let waiters = self.members.iter().map(|(_, waiter)| waiter).collect();
         Waiting { mode: self.mode, priority: self.priority, from: None, waiters }
     }
 }
