@@ -1,5 +1,6 @@
 //! The members of a set that are held together.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -11,7 +12,47 @@ use crate::owner::{Owner, Slot};
 pub(crate) type SlotList = SmallVec<[Slot; 4]>;
 
 /// Locks in the order in which they are taken, which is that of their names.
-pub(crate) type Locks = Arc<[Arc<Lock>]>;
+#[derive(Clone, Debug)]
+pub(crate) enum Locks {
+    /// Most requests: needs no memory of its own.
+    One(Arc<Lock>),
+    Many(Arc<[Arc<Lock>]>),
+}
+
+impl Deref for Locks {
+    type Target = [Arc<Lock>];
+
+    #[inline]
+    fn deref(&self) -> &[Arc<Lock>] {
+        match self {
+            Self::One(lock) => std::slice::from_ref(lock),
+            Self::Many(locks) => locks,
+        }
+    }
+}
+
+impl From<Vec<Arc<Lock>>> for Locks {
+    fn from(locks: Vec<Arc<Lock>>) -> Self {
+        Self::Many(locks.into())
+    }
+}
+
+impl Locks {
+    /// To be changed for one request alone.
+    pub(crate) fn make_mut(&mut self) -> &mut [Arc<Lock>] {
+        match self {
+            Self::One(lock) => std::slice::from_mut(lock),
+            Self::Many(locks) => Arc::make_mut(locks),
+        }
+    }
+}
+
+/// An empty list with room for a slot of each of these.
+#[inline]
+pub(crate) fn slots_for(locks: &[Arc<Lock>]) -> SlotList {
+    let slots = SlotList::new();
+    if locks.len() > slots.inline_size() { SlotList::with_capacity(locks.len()) } else { slots }
+}
 
 /// What a request got of one set.
 #[derive(Debug, Default)]
@@ -27,7 +68,7 @@ impl Had {
         self.members.release(owner, decisions);
         if let Some(slot) = self.top {
             owner.clear(slot);
-            top.release(mode, decisions);
+            top.release(mode, owner.stripe(), decisions);
         }
     }
 }
@@ -106,8 +147,7 @@ impl Bundle {
     /// The slots of as many of `locks`, all in one mode, as are held; to be added to.
     pub(crate) fn alike(&mut self, locks: &Locks, mode: Mode) -> &mut SlotList {
         if self.is_empty() {
-            let slots = SlotList::with_capacity(locks.len());
-            *self = Self::Alike { locks: Arc::clone(locks), mode, slots };
+            *self = Self::Alike { locks: locks.clone(), mode, slots: slots_for(locks) };
         }
         match self {
             Self::Alike { slots, .. } => slots,
@@ -118,7 +158,7 @@ impl Bundle {
     /// Goes on with another list of locks, the same as far as they are held.
     pub(crate) fn moved_to(&mut self, other: &Locks) {
         if let Self::Alike { locks, .. } = self {
-            *locks = Arc::clone(other);
+            *locks = other.clone();
         }
     }
 
@@ -129,7 +169,7 @@ impl Bundle {
             Self::Alike { locks, mode, slots } => {
                 owner.clear_all(&slots);
                 for lock in locks[..slots.len()].iter().rev() {
-                    lock.release(mode, decisions);
+                    lock.release(mode, owner.stripe(), decisions);
                 }
             }
             Self::Each(holds) => {

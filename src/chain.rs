@@ -88,7 +88,10 @@ pub(crate) enum Begun {
 /// # Errors
 /// Why not; then nothing of the task is held.
 pub(crate) fn begin(mut task: Task, terms: &Terms) -> Result<Begun, Box<Refusal>> {
-    match task.advance(terms.priority) {
+    let mut decisions = Vec::new();
+    let progress = task.advance(terms.priority, &mut decisions);
+    dispatch(decisions);
+    match progress {
         Progress::Done => return Ok(Begun::Done(task)),
         Progress::Failed(reason) => return task.fail(reason).map(Begun::Done),
         Progress::Blocked => {}
@@ -185,7 +188,7 @@ impl Chain {
     fn proceed(self: &Arc<Self>, state: &mut State, decisions: &mut Decisions) {
         state.phase = loop {
             let task = state.task.as_mut().expect("taken only when decided");
-            match task.advance(state.priority) {
+            match task.advance(state.priority, decisions) {
                 Progress::Done => break Phase::Granted,
                 Progress::Failed(reason) => break Self::failed(task, reason, decisions),
                 Progress::Blocked => {}
@@ -364,7 +367,7 @@ impl Chain {
             Cancelled::Deleted => Self::failed(task, Reason::Deleted, decisions),
             Cancelled::Granted => {
                 task.granted();
-                match task.advance(priority) {
+                match task.advance(priority, decisions) {
                     Progress::Done => Phase::Granted,
                     Progress::Failed(reason) => Self::failed(task, reason, decisions),
                     Progress::Blocked => {

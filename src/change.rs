@@ -48,7 +48,7 @@ impl Seat<'_> {
         if let Which::These(kept) = &names.0 {
             self.bring(|_| kept.to_vec()).map_err(Kept::hold_error)?;
         }
-        self.narrow(|hold, owner, decisions| hold.keep(names, owner, decisions), names)
+        self.narrow(SetHold::keep, names)
     }
 
     /// Gives these names back.
@@ -56,9 +56,9 @@ impl Seat<'_> {
         if let Which::These(released) = &names.0
             && !released.is_empty()
         {
-            self.bring(|hold| hold.names_but(released)).map_err(Kept::hold_error)?;
+            self.bring(|hold| hold.names_but(self.set, released)).map_err(Kept::hold_error)?;
         }
-        self.narrow(|hold, owner, decisions| hold.release(names, owner, decisions), names)
+        self.narrow(SetHold::release, names)
     }
 
     /// Has names granted to this process by themselves which the set-lock has given until now, if somebody beyond grants
@@ -70,7 +70,7 @@ impl Seat<'_> {
         if hold.all().is_none() {
             return Ok(());
         }
-        let Some((mode, locks)) = hold.given_by_all(&names(hold)) else { return Ok(()) };
+        let Some((mode, locks)) = hold.given_by_all(self.set, &names(hold)) else { return Ok(()) };
         for lock in locks {
             if let Err(why) = beyond.bring(&lock, mode) {
                 let (owner, reason) = (self.owner.clone(), Reason::Outside(why));
@@ -93,7 +93,7 @@ impl Seat<'_> {
             let _ = beyond.ask(lock, &asked);
         };
         ask(self.set.top(), Some(top), to);
-        for (lock, from) in hold.concerned(names) {
+        for (lock, from) in hold.concerned(self.set, names) {
             ask(&lock, from, Mode::Exclusive);
         }
     }
@@ -102,6 +102,8 @@ impl Seat<'_> {
         self,
         change: impl FnOnce(
             SetHold,
+            &Set,
+            &Names,
             &Owner,
             &mut Decisions,
         ) -> Result<Option<SetHold>, (SetHold, NotHeld)>,
@@ -109,7 +111,7 @@ impl Seat<'_> {
     ) -> Result<(), HoldError> {
         let Some(hold) = self.hold.take() else { return self.nothing_held(names) };
         let mut decisions = Vec::new();
-        let result = match change(hold, self.owner, &mut decisions) {
+        let result = match change(hold, self.set, names, self.owner, &mut decisions) {
             Ok(rest) => {
                 *self.hold = rest;
                 Ok(())
@@ -128,11 +130,11 @@ impl Seat<'_> {
         if let Which::These(these) = &names.0
             && !these.is_empty()
         {
-            self.bring(|hold| hold.names_and(these)).map_err(Kept::hold_error)?;
+            self.bring(|hold| hold.names_and(self.set, these)).map_err(Kept::hold_error)?;
         }
         let Some(hold) = self.hold.as_mut() else { return self.nothing_held(names) };
         let mut decisions = Vec::new();
-        let result = hold.downgrade(names, self.owner, &mut decisions);
+        let result = hold.downgrade(self.set, names, self.owner, &mut decisions);
         dispatch(decisions);
         result.map_err(|NotHeld(lock)| HoldError::NotHeld { owner: self.owner_name(), lock })
     }
@@ -206,7 +208,7 @@ impl<H: Holder> UpgradeNames<H> {
     fn restore(seat: &mut Seat<'_>, before: &Modes) {
         let mut decisions = Vec::new();
         if let Some(hold) = seat.hold.as_mut() {
-            hold.restore(before, seat.owner, &mut decisions);
+            hold.restore(seat.set, before, seat.owner, &mut decisions);
         }
         dispatch(decisions);
     }
@@ -226,16 +228,15 @@ impl<H: Holder> Target for UpgradeNames<H> {
             return Ok(None);
         };
         let before = hold.modes();
-        let upgrading =
-            hold.upgrade(&self.names, seat.last, seat.owner).map_err(|NotHeld(lock)| {
-                HoldError::NotHeld { owner: Arc::clone(seat.owner.name_arc()), lock }
-            })?;
+        let upgrading = hold.upgrade(seat.set, &self.names, seat.last, seat.owner).map_err(
+            |NotHeld(lock)| HoldError::NotHeld { owner: Arc::clone(seat.owner.name_arc()), lock },
+        )?;
         let task = match upgrading {
             Upgrading::Done => None,
             Upgrading::Blocked { member, to } => {
                 self.member = member;
-                let conversion = hold.conversion(member, to, seat.owner);
-                let conversion = conversion.after(hold.stronger_than(&before));
+                let conversion = hold.conversion(seat.set, member, to, seat.owner);
+                let conversion = conversion.after(hold.stronger_than(seat.set, &before));
                 self.away = seat.hold.take();
                 Some(Task::Convert(conversion))
             }
@@ -413,7 +414,9 @@ impl Seat<'_> {
             let stage = self.set.stage(&request).map_err(|lock| self.not_found(lock))?;
             return Ok(stage.map(|stage| Task::take(self.owner, Stages::One(stage))));
         };
-        if let Some(name) = names.iter().find(|name| hold.mode_of(name) != Some(Mode::Exclusive)) {
+        if let Some(name) =
+            names.iter().find(|name| hold.mode_of(self.set, name) != Some(Mode::Exclusive))
+        {
             return Err(self.held_otherwise(self.set.full_name(name)));
         }
         self.bring(|_| names.to_vec()).map_err(|Kept(refusal)| AcquireError::from(*refusal))?;
@@ -423,26 +426,26 @@ impl Seat<'_> {
     fn remove(&mut self, names: &[Arc<str>], decisions: &mut Decisions) {
         let Some(hold) = self.hold.as_mut() else { return };
         for name in names {
-            if let Some(removed) = hold.take_out(name, self.owner) {
+            if let Some(removed) = hold.take_out(self.set, name, self.owner) {
                 self.set.forget(name);
                 removed.delete(self.owner, decisions);
             }
         }
-        hold.settle_top(self.owner, decisions);
+        hold.settle_top(self.set, self.owner, decisions);
     }
 
     /// Takes in what was acquired.
     pub(crate) fn sit_down(&mut self, task: Option<Task>) {
         if let Some(Task::Take(taking)) = task {
             let had = taking.into_had().next();
-            *self.hold = had.and_then(|(_, mode, had)| SetHold::new(self.set, mode, had));
+            *self.hold = had.and_then(|(_, mode, had)| SetHold::new(mode, had));
         }
     }
 
     /// Leaves, if nothing but an intention is left of the set.
     pub(crate) fn stand_up(&mut self, decisions: &mut Decisions) {
         if let Some(hold) = self.hold.take_if(|hold| hold.is_void()) {
-            hold.release_all(self.owner, decisions);
+            hold.release_all(self.set, self.owner, decisions);
         }
     }
 
@@ -452,7 +455,8 @@ impl Seat<'_> {
     }
 
     fn held_otherwise(&self, lock: LockName) -> MembershipError {
-        let (held, mode) = self.hold.as_ref().expect("asked while something is held").witness();
+        let (held, mode) =
+            self.hold.as_ref().expect("asked while something is held").witness(self.set);
         MembershipError::HeldOtherwise { owner: self.owner_name(), lock, held, mode }
     }
 }

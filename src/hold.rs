@@ -10,6 +10,7 @@ use crate::core::queue::Ticket;
 use crate::listeners::Listeners;
 use crate::owner::{LockId, Owner, Slot};
 use crate::raw::{self, Outcome};
+use crate::striped::{Counted, Stripe};
 
 /// Somebody in the queue of a lock.
 pub(crate) trait Waiter: fmt::Debug + Send + Sync {
@@ -41,6 +42,12 @@ pub(crate) enum Refused {
     By(crate::error::Outside),
 }
 
+impl Counted for Arc<dyn Waiter> {
+    fn stripe(&self) -> Stripe {
+        self.owner().stripe()
+    }
+}
+
 /// A lock that anybody can wait for.
 pub(crate) type Lock = raw::Lock<Arc<dyn Waiter>>;
 
@@ -68,7 +75,7 @@ fn deliver(decisions: Decisions) {
     listening.into_iter().for_each(|listeners: Box<Listeners>| listeners.tell());
 }
 
-/// Gives back a lock that stands in no slot.
+/// Gives back a lock by itself that stands in no slot.
 #[inline(always)]
 pub(crate) fn release(lock: &Lock, mode: Mode) {
     if lock.leave(mode) {
@@ -95,21 +102,21 @@ impl Hold {
     /// Gives the lock back.
     pub(crate) fn release(self, owner: &Owner, decisions: &mut Decisions) {
         owner.clear(self.slot);
-        self.lock.release(self.mode, decisions);
+        self.lock.release(self.mode, owner.stripe(), decisions);
     }
 
     /// Goes on in a weaker mode.
     pub(crate) fn downgrade(&mut self, owner: &Owner, to: Mode, decisions: &mut Decisions) {
         if self.mode != to {
             owner.record_hold(self.slot, LockId::of(&self.lock), to);
-            self.lock.downgrade(self.mode, to, decisions);
+            self.lock.downgrade(self.mode, to, owner.stripe(), decisions);
             self.mode = to;
         }
     }
 
     /// Goes on in a stronger mode if that needs no waiting.
     pub(crate) fn try_convert(&mut self, owner: &Owner, to: Mode) -> bool {
-        let done = self.mode == to || self.lock.try_convert(self.mode, to);
+        let done = self.mode == to || self.lock.try_convert(self.mode, to, owner.stripe());
         if done {
             self.converted(owner, to);
         }

@@ -39,6 +39,7 @@ mod set;
 mod set_hold;
 mod shared_lock;
 mod snapshot;
+mod striped;
 mod sync;
 mod target;
 mod task;

@@ -231,10 +231,10 @@ impl Target for AcquireSet {
         let (SetGuard { set, owner, .. }, request) = (&self.guard, &self.request);
         let Ok(Some((top_mode, members))) = set.wanted(request) else { return Err(self) };
         let modes = (top_mode, request.mode);
-        let Some(hold) = SetHold::at_once(set, modes, &members, priority, owner) else {
+        let Some(hold) = SetHold::at_once(set, modes, members, priority, owner) else {
             return Err(self);
         };
-        self.guard.abandoned = hold.take_abandoned();
+        self.guard.abandoned = hold.take_abandoned(set);
         self.guard.hold = Some(hold);
         Ok(self.guard)
     }
@@ -257,7 +257,7 @@ impl Target for AcquireSet {
         seat.stand_up(&mut decisions);
         dispatch(decisions);
         if let Some(hold) = &guard.hold {
-            guard.abandoned = hold.take_abandoned();
+            guard.abandoned = hold.take_abandoned(&guard.set);
         }
         Ok(guard)
     }
@@ -316,7 +316,7 @@ impl SetGuard {
     /// ```
     #[must_use]
     pub fn names(&self) -> Vec<Arc<str>> {
-        self.hold.as_ref().map_or_else(Vec::new, SetHold::names)
+        self.hold.as_ref().map_or_else(Vec::new, |hold| hold.names(&self.set))
     }
 
     /// The mode in which `name` is held.
@@ -331,7 +331,7 @@ impl SetGuard {
     /// ```
     #[must_use]
     pub fn holds(&self, name: &str) -> Option<Mode> {
-        self.hold.as_ref()?.mode_of(name)
+        self.hold.as_ref()?.mode_of(&self.set, name)
     }
 
     /// The mode in which all of the set is held, by whatever names come into it.
@@ -475,10 +475,10 @@ impl Drop for SetGuard {
     fn drop(&mut self) {
         let Some(hold) = self.hold.take() else { return };
         if !self.unwinding && std::thread::panicking() {
-            hold.abandon(&self.owner);
+            hold.abandon(&self.set, &self.owner);
         }
         let mut decisions = Vec::new();
-        hold.release_all(&self.owner, &mut decisions);
+        hold.release_all(&self.set, &self.owner, &mut decisions);
         dispatch(decisions);
     }
 }
@@ -504,7 +504,7 @@ impl Holder for &mut SetGuard {
 
     fn done(self) {
         // What was upgraded may have been abandoned before.
-        self.abandoned.extend(self.hold.iter().flat_map(SetHold::take_abandoned));
+        self.abandoned.extend(self.hold.iter().flat_map(|hold| hold.take_abandoned(&self.set)));
     }
 }
 

@@ -392,6 +392,9 @@ impl LockManagerBuilder {
         let make =
             |level: Described| Set::new(level.name, level.membership, level.names).map(Arc::new);
         let sets = self.levels.into_iter().map(make).collect::<Result<Vec<_>, _>>()?;
+        if let (Some(root), Some(set)) = (&root, sets.first()) {
+            set.expect_all_at(root);
+        }
         if let Some(root) = &root
             && !sets.first().is_some_and(|set| set.contains(root))
         {

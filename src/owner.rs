@@ -11,6 +11,8 @@ use std::sync::{Arc, Weak};
 
 use self::slots::Slots;
 use crate::core::mode::Mode;
+use crate::striped::Stripe;
+use crate::sync::TIME_PASSES;
 
 pub(crate) use self::slots::{Filler, Slot};
 
@@ -39,6 +41,8 @@ pub struct Owner(Arc<Inner>);
 struct Inner {
     id: u64,
     name: Arc<str>,
+    /// Where it is counted among those who share a lock.
+    stripe: Stripe,
     slots: Slots,
 }
 
@@ -80,7 +84,12 @@ impl Owner {
     /// ```
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        registry::enter(|id| Inner { id, name: name.into(), slots: Slots::new() })
+        let name: Arc<str> = name.into();
+        registry::enter(|id| {
+            // A model has to be the same each time it is run, which numbers that only grow are not.
+            let number = if TIME_PASSES { id } else { name.bytes().map(u64::from).sum() };
+            Inner { id, name, stripe: Stripe::of(number), slots: Slots::new() }
+        })
     }
 
     /// The name given, for people.
@@ -97,6 +106,12 @@ impl Owner {
     /// Tells owners of one name apart.
     pub(crate) fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Where it is counted among those who share a lock.
+    #[inline]
+    pub(crate) fn stripe(&self) -> Stripe {
+        self.0.stripe
     }
 
     pub(crate) fn name_arc(&self) -> &Arc<str> {
@@ -128,6 +143,12 @@ impl Owner {
     #[inline]
     pub(crate) fn reserve(&self, lock: LockId) -> Slot {
         self.0.slots.reserve(lock)
+    }
+
+    /// Takes a slot for a lock just taken, which cannot be held already.
+    #[inline]
+    pub(crate) fn hold(&self, lock: LockId, mode: Mode) -> Slot {
+        self.0.slots.hold(lock, mode)
     }
 
     /// Fills slots with locks taken one after another.

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
+use crate::core::mode::Mode;
 use crate::error::AcquireError;
 use crate::lent::Visitors;
 use crate::level::{Level, LevelRequest};
@@ -41,22 +44,30 @@ impl Hierarchy {
         &self,
         owner: &Owner,
         wanted: LevelRequest,
-    ) -> Result<(Part, Option<Stage>), AcquireError> {
-        let LevelRequest { rank, level, request } = wanted;
+    ) -> Result<(Ask, Part, Option<Stage>), AcquireError> {
         let owner = || Arc::clone(owner.name_arc());
-        let Some(set) = self.set(rank, &level) else {
-            return Err(AcquireError::UnknownLevel { owner: owner(), level });
+        let Some((ask, set)) = self.ask(&wanted) else {
+            return Err(AcquireError::UnknownLevel { owner: owner(), level: wanted.level });
         };
+        let request = wanted.request;
         let generation = set.generation();
         let stage = set.stage(&request).map_err(|lock| AcquireError::NotFound {
             owner: owner(),
             lock,
             wanted: request.mode,
         })?;
+        let stage = stage.map(|stage| Stage { rank: ask.rank, ..stage });
+        Ok((ask, Part { request, generation }, stage))
+    }
+
+    /// What the rules between levels have to know of a request, and the set of its level; `None` if there is no such level.
+    #[inline]
+    pub(crate) fn ask(&self, wanted: &LevelRequest) -> Option<(Ask, &Arc<Set>)> {
+        let LevelRequest { rank, ref level, ref request } = *wanted;
+        let set = self.set(rank, level)?;
         let root = self.root.as_ref().filter(|_| rank == 0);
-        let root = root.map_or(RootUse::None, |root| RootUse::of(&request, root));
-        let stage = stage.map(|stage| Stage { rank, ..stage });
-        Ok((Part { rank, request, root, generation }, stage))
+        let root = root.map_or(RootUse::None, |root| RootUse::of(request, root));
+        Some((Ask { rank, mode: request.mode, root }, set))
     }
 
     /// Looks up the names of several requests.
@@ -68,32 +79,47 @@ impl Hierarchy {
         owner: &Owner,
         requests: impl IntoIterator<Item = LevelRequest>,
     ) -> Result<Prepared, AcquireError> {
-        let (mut parts, mut stages) = (Vec::new(), Vec::new());
+        let (mut asks, mut parts, mut stages) = (Vec::new(), Vec::new(), Vec::new());
         for wanted in requests {
-            let (part, stage) = self.part(owner, wanted)?;
+            let (ask, part, stage) = self.part(owner, wanted)?;
+            asks.push(ask);
             parts.push(part);
             stages.extend(stage);
         }
-        Ok(Prepared { parts, stages: stages.into() })
+        Ok(Prepared { asks, parts, stages: stages.into() })
     }
 }
 
 /// A request over levels, its names looked up.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
-    pub(crate) parts: Vec<Part>,
+    pub(crate) asks: Vec<Ask>,
+    /// One for each of them.
+    parts: Vec<Part>,
     /// Of the parts that ask for anything.
     pub(crate) stages: Stages,
 }
 
-/// One level of a request.
-#[derive(Clone, Debug)]
-pub(crate) struct Part {
+/// One level of a request, as far as the rules between levels care.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
     pub(crate) rank: usize,
-    pub(crate) request: SetRequest,
+    pub(crate) mode: Mode,
     pub(crate) root: RootUse,
+}
+
+/// Where the stage of a level came from.
+#[derive(Clone, Debug)]
+struct Part {
+    request: SetRequest,
     /// Of the set, when the names were looked up.
     generation: u64,
+}
+
+impl Prepared {
+    fn levels(&self) -> impl Iterator<Item = (&Ask, &Part)> {
+        self.asks.iter().zip(&self.parts)
+    }
 }
 
 /// What a request has to do with the root.
@@ -143,29 +169,29 @@ impl RootUse {
 /// # Ok::<(), tierlock::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Wanted<'p>(Source<'p>);
+pub struct Wanted<'p>(pub(crate) Source<'p>);
 
 #[derive(Debug)]
-enum Source<'p> {
-    Requests(Vec<LevelRequest>),
+pub(crate) enum Source<'p> {
+    Requests(SmallVec<[LevelRequest; 2]>),
     Plan(Cow<'p, Plan>),
 }
 
 impl From<LevelRequest> for Wanted<'_> {
     fn from(request: LevelRequest) -> Self {
-        Self(Source::Requests(vec![request]))
+        Self(Source::Requests(smallvec![request]))
     }
 }
 
 impl<const COUNT: usize> From<[LevelRequest; COUNT]> for Wanted<'_> {
     fn from(requests: [LevelRequest; COUNT]) -> Self {
-        Self(Source::Requests(requests.into()))
+        Self(Source::Requests(requests.into_iter().collect()))
     }
 }
 
 impl From<Vec<LevelRequest>> for Wanted<'_> {
     fn from(requests: Vec<LevelRequest>) -> Self {
-        Self(Source::Requests(requests))
+        Self(Source::Requests(requests.into()))
     }
 }
 
@@ -182,15 +208,6 @@ impl From<Plan> for Wanted<'_> {
 }
 
 impl Wanted<'_> {
-    /// The request, if its names were looked up in `hierarchy` before, and nothing has changed there since.
-    #[inline]
-    pub(crate) fn current(&self, hierarchy: &Arc<Hierarchy>) -> Option<&Prepared> {
-        match &self.0 {
-            Source::Requests(_) => None,
-            Source::Plan(plan) => plan.is_current(hierarchy).then_some(&*plan.prepared),
-        }
-    }
-
     /// The request, its names looked up in `hierarchy` as they are now. To be asked once.
     ///
     /// # Errors
@@ -239,13 +256,20 @@ impl Plan {
     ) -> Result<Self, AcquireError> {
         let planner = Owner::new("a plan");
         let prepared = hierarchy.prepare(&planner, requests)?;
-        check_order(hierarchy, &planner, &prepared.parts)?;
+        check_order(hierarchy, &planner, &prepared.asks)?;
         Ok(Self { hierarchy: Arc::clone(hierarchy), prepared: Arc::new(prepared) })
     }
 
+    /// The request, if its names were looked up in `hierarchy`, and nothing has changed there since.
+    #[inline]
+    pub(crate) fn current(&self, hierarchy: &Arc<Hierarchy>) -> Option<&Prepared> {
+        self.is_current(hierarchy).then_some(&*self.prepared)
+    }
+
     fn is_current(&self, hierarchy: &Arc<Hierarchy>) -> bool {
-        let is_current = |part: &Part| part.generation == hierarchy.sets[part.rank].generation();
-        Arc::ptr_eq(hierarchy, &self.hierarchy) && self.prepared.parts.iter().all(is_current)
+        let is_current =
+            |(ask, part): (&Ask, &Part)| part.generation == hierarchy.sets[ask.rank].generation();
+        Arc::ptr_eq(hierarchy, &self.hierarchy) && self.prepared.levels().all(is_current)
     }
 
     fn prepared_for(
@@ -256,9 +280,9 @@ impl Plan {
         if self.is_current(hierarchy) {
             return Ok(Cow::Borrowed(&self.prepared));
         }
-        let parts = &self.prepared.parts;
-        let level = |part: &Part| Arc::clone(self.hierarchy.sets[part.rank].name());
-        match parts.first() {
+        let Prepared { asks, .. } = &*self.prepared;
+        let level = |ask: &Ask| Arc::clone(self.hierarchy.sets[ask.rank].name());
+        match asks.first() {
             Some(first) if !Arc::ptr_eq(hierarchy, &self.hierarchy) => {
                 Err(AcquireError::UnknownLevel {
                     owner: Arc::clone(owner.name_arc()),
@@ -266,34 +290,34 @@ impl Plan {
                 })
             }
             _ => {
-                let request = |part: &Part| LevelRequest {
-                    rank: part.rank,
-                    level: level(part),
+                let request = |(ask, part): (&Ask, &Part)| LevelRequest {
+                    rank: ask.rank,
+                    level: level(ask),
                     request: part.request.clone(),
                 };
-                hierarchy.prepare(owner, parts.iter().map(request)).map(Cow::Owned)
+                hierarchy.prepare(owner, self.prepared.levels().map(request)).map(Cow::Owned)
             }
         }
     }
 }
 
-/// Checks that each part comes after the one before it.
+/// Checks that each level comes after the one before it.
 ///
 /// # Errors
 /// [`AcquireError::OutOfOrder`].
 pub(crate) fn check_order(
     hierarchy: &Hierarchy,
     owner: &Owner,
-    parts: &[Part],
+    asks: &[Ask],
 ) -> Result<(), AcquireError> {
-    for pair in parts.windows(2) {
+    for pair in asks.windows(2) {
         if pair[1].rank <= pair[0].rank {
             let (wanted, held) = (&hierarchy.sets[pair[1].rank], &hierarchy.sets[pair[0].rank]);
             return Err(AcquireError::OutOfOrder {
                 owner: Arc::clone(owner.name_arc()),
                 wanted: Arc::clone(wanted.name()),
                 held: held.top().name().clone(),
-                mode: pair[0].request.mode,
+                mode: pair[0].mode,
             });
         }
     }

@@ -4,22 +4,27 @@
 //! keeps newcomers out of the word, and every transition ends in [`settle`](Lock::settle) under the queue's mutex. Wakes nobody:
 //! whom a transition lets go, or fails, is returned, to be told after the mutex is free.
 
+mod gate;
+
 use std::panic::RefUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::core::held::Held;
 use crate::core::mode::Mode;
-use crate::core::queue::{Deadlock, Priority, Queue, Ticket};
+use crate::core::queue::{Deadlock, Pick, Priority, Queue, Ticket};
 use crate::name::LockName;
-use crate::sync::Mutex;
+use crate::striped::{Counted, Stripe, Stripes};
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, fence_after_mark};
 use crate::waits::Tally;
 
 /// A named lock. `W` is what waits in its queue.
 #[derive(Debug)]
 pub(crate) struct Lock<W> {
     word: AtomicU64,
+    /// There if everybody shares the lock: then owners who share it are counted there, and not in the word.
+    stripes: Option<Box<Stripes>>,
     slow: Mutex<Slow<W>>,
     /// Where the waits for it are counted: with those for its set, or by itself from the first on.
     tally: OnceLock<Arc<Tally>>,
@@ -88,14 +93,22 @@ pub(crate) enum Cancelled {
     Deleted,
 }
 
-impl<W: Clone> Lock<W> {
+impl<W: Counted> Lock<W> {
     pub(crate) fn new(name: LockName) -> Self {
         Self {
             word: AtomicU64::new(Held::FREE.bits()),
+            stripes: None,
             slow: Mutex::new(Slow { busy: None, arrivals: 0 }),
             tally: OnceLock::new(),
             name,
         }
+    }
+
+    /// Counts those who share the lock apart from its word. Most often it is wanted in `usual`, or not at all.
+    pub(crate) fn striped(self, usual: Mode) -> Self {
+        let stripes = Stripes::new(usual);
+        let word = AtomicU64::new(stripes.usual().bits());
+        Self { word, stripes: Some(stripes), ..self }
     }
 
     /// Counts the waits for the lock together with others.
@@ -116,18 +129,35 @@ impl<W: Clone> Lock<W> {
         &self.name
     }
 
-    /// Who holds it at this moment.
+    /// Who holds it at this moment; those counted in stripes, one stripe after the other.
     pub(crate) fn held(&self) -> Held {
+        let mut word = self.flags();
+        let Some(stripes) = &self.stripes else { return word };
+        loop {
+            let held = word.closed().and(stripes.sum());
+            // While the word stands still, those who come are compatible with each other.
+            let now = self.flags();
+            if now == word {
+                return held;
+            }
+            word = now;
+        }
+    }
+
+    /// What the word says, which is all there is where nobody is counted in stripes.
+    #[inline]
+    fn flags(&self) -> Held {
         Held::from_bits(self.word.load(Ordering::Acquire))
     }
 
     pub(crate) fn is_deleted(&self) -> bool {
-        self.held().is(Held::DELETED)
+        self.flags().is(Held::DELETED)
     }
 
-    /// Takes the lock if that needs no waiting and overtakes nobody.
+    /// Takes the lock, which is not counted in stripes, if that needs no waiting and overtakes nobody.
     #[inline]
     pub(crate) fn try_take(&self, mode: Mode, priority: Priority) -> Tried {
+        debug_assert!(self.stripes.is_none(), "{} is counted in stripes", self.name);
         let mut held = Held::from_bits(self.word.load(Ordering::Relaxed));
         while held.admits_newcomer(mode) {
             match self.exchange(held, held.with(mode, 1)) {
@@ -211,6 +241,11 @@ impl<W: Clone> Lock<W> {
         }
         // From here on the fast path is closed, and whoever leaves by it comes to the mutex afterwards.
         self.word.fetch_or(Held::QUEUED.bits(), Ordering::AcqRel);
+        if self.stripes.is_some() {
+            // It must not be open when the queue is empty again, before somebody has looked who holds the lock then.
+            self.word.fetch_and(!Held::OPEN.bits(), Ordering::AcqRel);
+            fence_after_mark();
+        }
         let result = push(&mut slow.busy().queue);
         let first = decided.len();
         self.settle(&mut slow, decided);
@@ -227,17 +262,18 @@ impl<W: Clone> Lock<W> {
 
     /// Gives back one hold in `mode`.
     #[inline]
-    pub(crate) fn release(&self, mode: Mode, decided: &mut Vec<Decided<W>>) {
-        if self.leave(mode) {
+    pub(crate) fn release(&self, mode: Mode, at: Stripe, decided: &mut Vec<Decided<W>>) {
+        if self.leave_at(mode, at) {
             self.settle_queue(decided);
         }
     }
 
-    /// Gives back one hold in `mode`; tells whether somebody waits, and [`settle_queue`](Self::settle_queue) is due.
+    /// Gives back one hold in `mode` of a lock not counted in stripes; tells whether somebody waits, and [`settle_queue`](Self::settle_queue) is due.
     #[inline]
     #[must_use]
     pub(crate) fn leave(&self, mode: Mode) -> bool {
         let before = Held::from_bits(self.word.fetch_sub(Held::unit(mode), Ordering::AcqRel));
+        debug_assert!(self.stripes.is_none(), "{} is counted in stripes", self.name);
         debug_assert!(before.count(mode) > 0, "{} was not held {mode}", self.name);
         before.is(Held::QUEUED)
     }
@@ -247,7 +283,10 @@ impl<W: Clone> Lock<W> {
     }
 
     /// Takes a stronger mode at once, if the other holders admit it.
-    pub(crate) fn try_convert(&self, from: Mode, to: Mode) -> bool {
+    pub(crate) fn try_convert(&self, from: Mode, to: Mode, at: Stripe) -> bool {
+        if let Some(stripes) = &self.stripes {
+            return self.try_convert_behind_gate(stripes, from, to, at);
+        }
         let mut held = self.held();
         loop {
             let others = held.without(from);
@@ -265,18 +304,36 @@ impl<W: Clone> Lock<W> {
     ///
     /// From exclusive to shared, the shared group of the front priority goes along, even past exclusive requests that came
     /// before it: they could not run beside this holder anyway.
-    pub(crate) fn downgrade(&self, from: Mode, to: Mode, decided: &mut Vec<Decided<W>>) {
+    pub(crate) fn downgrade(
+        &self,
+        from: Mode,
+        to: Mode,
+        at: Stripe,
+        decided: &mut Vec<Decided<W>>,
+    ) {
         debug_assert!(from.covers(to), "{from} does not cover {to}");
+        if let Some(stripes) = &self.stripes {
+            return self.downgrade_behind_gate(stripes, (from, to), at, decided);
+        }
         let change = Held::unit(to).wrapping_sub(Held::unit(from));
         let before = self.word.fetch_add(change, Ordering::AcqRel);
         if !Held::from_bits(before).is(Held::QUEUED) {
             return;
         }
-        let mut slow = self.slow.lock();
-        if (from, to) == (Mode::Exclusive, Mode::Shared) {
-            self.grant(&mut slow, decided, Queue::next_shared);
+        self.let_along(&mut self.slow.lock(), (from, to), decided);
+    }
+
+    /// Grants what goes along with a downgrade.
+    fn let_along(
+        &self,
+        slow: &mut Slow<W>,
+        downgraded: (Mode, Mode),
+        decided: &mut Vec<Decided<W>>,
+    ) {
+        if downgraded == (Mode::Exclusive, Mode::Shared) {
+            self.grant(slow, decided, Queue::next_shared);
         }
-        self.settle(&mut slow, decided);
+        self.settle(slow, decided);
     }
 
     /// Withdraws a request.
@@ -330,7 +387,7 @@ impl<W: Clone> Lock<W> {
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.held().is(Held::ABANDONED)
+        self.flags().is(Held::ABANDONED)
     }
 
     /// Who ended without releasing the lock, while nobody was told of it.
@@ -373,6 +430,7 @@ impl<W: Clone> Lock<W> {
         if empty && !self.is_deleted() {
             self.word.fetch_and(!Held::QUEUED.bits(), Ordering::AcqRel);
             slow.tidy();
+            self.open();
         }
     }
 
@@ -381,19 +439,19 @@ impl<W: Clone> Lock<W> {
         &self,
         slow: &mut Slow<W>,
         decided: &mut Vec<Decided<W>>,
-        next: impl Fn(&Queue<W>, Held) -> Option<crate::core::queue::Pick>,
+        next: impl Fn(&Queue<W>, Held) -> Option<Pick>,
     ) -> bool {
         let Some(queue) = slow.queue_mut() else { return false };
         let mut held = self.held();
         loop {
             let Some(pick) = next(queue, held) else { return false };
+            if self.stripes.is_some() {
+                self.grant_behind_gate(slow, pick, decided);
+                return true;
+            }
             match self.exchange(held, pick.after) {
                 Ok(()) => {
-                    decided.extend(queue.take(pick).into_iter().map(|(ticket, waiter)| Decided {
-                        ticket,
-                        waiter,
-                        outcome: Outcome::Granted,
-                    }));
+                    decided.extend(granted(queue.take(pick)));
                     return true;
                 }
                 Err(now) => held = now,
@@ -408,6 +466,11 @@ impl<W: Clone> Lock<W> {
             .map(drop)
             .map_err(Held::from_bits)
     }
+}
+
+fn granted<W>(taken: Vec<(Ticket, W)>) -> impl Iterator<Item = Decided<W>> {
+    let outcome = Outcome::Granted;
+    taken.into_iter().map(move |(ticket, waiter)| Decided { ticket, waiter, outcome })
 }
 
 impl<W> Slow<W> {

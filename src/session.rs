@@ -18,8 +18,8 @@ use crate::level::Level;
 use crate::owner::Owner;
 use crate::plan::{Hierarchy, Wanted};
 use crate::request::{Names, Which};
+use crate::set::Set;
 use crate::set_hold::SetHold;
-use crate::task::Stage;
 
 pub use self::asked::{AcquireLevels, AcquireOwned, SessionRefused};
 pub use self::level::{AcquireLevel, LevelGuard, ManagerLevel, SessionLevel};
@@ -248,21 +248,16 @@ impl Session {
     /// # Ok::<(), tierlock::Error>(())
     /// ```
     pub fn release_all(&mut self) {
-        let mut decisions = Vec::new();
-        for level in self.levels.iter_mut().rev() {
-            if let Some(hold) = level.take() {
-                hold.release_all(&self.owner, &mut decisions);
-            }
-        }
-        dispatch(decisions);
+        self.release_from(0);
     }
 
-    /// Gives back the levels of these stages, the last first.
-    fn release_levels(&mut self, stages: &[Stage]) {
+    /// Gives back this level and everything deeper, the deepest first.
+    fn release_from(&mut self, rank: usize) {
         let mut decisions = Vec::new();
-        for stage in stages.iter().rev() {
-            if let Some(hold) = self.levels[stage.rank].take() {
-                hold.release_all(&self.owner, &mut decisions);
+        let Self { hierarchy, owner, levels, .. } = self;
+        for (set, level) in hierarchy.sets.iter().zip(levels).skip(rank).rev() {
+            if let Some(hold) = level.take() {
+                hold.release_all(set, owner, &mut decisions);
             }
         }
         dispatch(decisions);
@@ -411,7 +406,7 @@ impl Session {
     /// ```
     #[must_use]
     pub fn holds(&self, level: impl Level, name: &str) -> Option<Mode> {
-        self.look(&level, |hold| hold.mode_of(name))?
+        self.look(&level, |hold, set| hold.mode_of(set, name))?
     }
 
     /// The mode in which all of a level is held.
@@ -427,7 +422,7 @@ impl Session {
     /// ```
     #[must_use]
     pub fn holds_all(&self, level: impl Level) -> Option<Mode> {
-        self.look(&level, SetHold::all)?
+        self.look(&level, |hold, _| hold.all())?
     }
 
     /// The names held at a level, in byte order; all that are there, if all are held.
@@ -496,17 +491,23 @@ impl Session {
     }
 
     /// What is seen in what is held at a level, by the session itself or by a guard.
-    fn look<T>(&self, level: &impl Level, look: impl FnOnce(&SetHold) -> T) -> Option<T> {
+    fn look<T>(&self, level: &impl Level, look: impl FnOnce(&SetHold, &Set) -> T) -> Option<T> {
         let (rank, _) = self.hierarchy.level(level)?;
         self.look_at(rank, look)
     }
 
-    fn look_at<T>(&self, rank: usize, look: impl FnOnce(&SetHold) -> T) -> Option<T> {
+    fn look_at<T>(&self, rank: usize, look: impl FnOnce(&SetHold, &Set) -> T) -> Option<T> {
         match (&self.levels[rank], &self.lent) {
-            (Some(hold), _) => Some(look(hold)),
+            (Some(hold), _) => Some(look(hold, &self.hierarchy.sets[rank])),
             (None, Some(lent)) => lent.at(rank, look),
             (None, None) => None,
         }
+    }
+
+    /// What it holds itself, by rank.
+    fn held(&self) -> impl DoubleEndedIterator<Item = (usize, &Set, &SetHold)> {
+        let levels = self.hierarchy.sets.iter().zip(&self.levels).enumerate();
+        levels.filter_map(|(rank, (set, hold))| Some((rank, &**set, hold.as_ref()?)))
     }
 
     fn seat(&mut self, rank: usize) -> Seat<'_> {
@@ -532,8 +533,8 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_struct("Session");
         map.field("owner", &self.owner.name());
-        for hold in self.levels.iter().flatten() {
-            map.field(hold.set().name(), &hold.names());
+        for (_, set, hold) in self.held() {
+            map.field(set.name(), &hold.names(set));
         }
         map.finish_non_exhaustive()
     }
@@ -542,8 +543,8 @@ impl fmt::Debug for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if !self.unwinding && std::thread::panicking() {
-            for hold in self.levels.iter().flatten() {
-                hold.abandon(&self.owner);
+            for (_, set, hold) in self.held() {
+                hold.abandon(set, &self.owner);
             }
         }
         self.release_all();

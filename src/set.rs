@@ -80,6 +80,8 @@ impl Set {
     ) -> Result<Self, BuildError> {
         let tally = Arc::new(Tally::new());
         let top = Lock::new(LockName::within(&name, LOCKSET.into())).counted_in(&tally);
+        // Everybody who takes a name passes by.
+        let top = top.striped(Mode::IntentExclusive);
         let set = Self {
             name,
             membership,
@@ -117,6 +119,14 @@ impl Set {
     #[inline]
     pub(crate) fn beyond(&self) -> Option<&Arc<dyn Beyond>> {
         self.beyond.get()
+    }
+
+    /// Expects everybody to share the lock of this name, if it is there; to be called before anybody takes it.
+    pub(crate) fn expect_all_at(&self, name: &Arc<str>) {
+        if let Some(member) = self.members.write().get_mut(name) {
+            let lock = Lock::new(self.full_name(name)).counted_in(&self.tally);
+            *member = Member::Listed(Arc::new(lock.striped(Mode::Shared)));
+        }
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -178,6 +188,7 @@ impl Set {
         let top = (Arc::clone(&self.top), top_mode);
         // All of the set is never looked up again.
         let looks_up = !matches!(members, Members::None);
+        let members = members.counted_once();
         let directory = looks_up.then(|| Arc::clone(self) as Arc<dyn Directory>);
         Ok(Some(Stage { rank: 0, top, members, mode: request.mode, directory }))
     }
@@ -207,13 +218,21 @@ impl Set {
     /// # Errors
     /// The first name that is not there.
     pub(crate) fn resolve(&self, names: &[Arc<str>]) -> Result<Locks, LockName> {
-        if self.membership == Membership::OnDemand {
-            return Ok(names.iter().map(|name| self.find_or_make(name)).collect());
+        let missing = |name| self.full_name(name);
+        if let [name] = names {
+            return self.find(name).map(Locks::One).ok_or_else(|| missing(name));
         }
-        let members = self.members.read();
-        let find =
-            |name| members.get(name).and_then(Member::lock).ok_or_else(|| self.full_name(name));
-        names.iter().map(find).collect()
+        let mut locks = Vec::with_capacity(names.len());
+        if self.membership == Membership::OnDemand {
+            locks.extend(names.iter().map(|name| self.find_or_make(name)));
+        } else {
+            let members = self.members.read();
+            for name in names {
+                let found = members.get(name).and_then(Member::lock);
+                locks.push(found.ok_or_else(|| missing(name))?);
+            }
+        }
+        Ok(locks.into())
     }
 
     fn find_or_make(&self, name: &Arc<str>) -> Arc<Lock> {
@@ -306,9 +325,6 @@ impl Set {
 
     /// Tells which of `names` were abandoned, or which of all of them; each once.
     pub(crate) fn take_abandoned(&self, names: Option<&[&Arc<Lock>]>) -> Vec<Abandoned> {
-        if !self.has_abandoned() {
-            return Vec::new();
-        }
         let mut abandoned = self.abandoned.lock();
         let taken: Vec<Arc<Lock>> = match names {
             None => std::mem::take(&mut *abandoned).into_values().collect(),

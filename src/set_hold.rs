@@ -5,7 +5,7 @@
 use std::iter;
 use std::sync::Arc;
 
-use crate::bundle::{Bundle, Had};
+use crate::bundle::{Bundle, Had, slots_for};
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
 use crate::error::Abandoned;
@@ -15,11 +15,11 @@ use crate::owner::{LockId, Owner, Slot};
 use crate::raw::Tried;
 use crate::request::{Names, Which};
 use crate::set::Set;
-use crate::task::{Conversion, Directory, Members, take_at_once, take_each};
+use crate::task::{Conversion, Directory, Members, take_each, take_top};
 
+/// Whoever has it knows the set, and names it where it is needed: a count of the set for each hold would be dearer than the lock.
 #[derive(Debug)]
 pub(crate) struct SetHold {
-    set: Arc<Set>,
     /// The mode in which the set-lock is held, and the slot that says so.
     top: (Mode, Slot),
     members: Bundle,
@@ -53,16 +53,16 @@ pub(crate) enum Upgrading {
 
 impl SetHold {
     /// What came of a request; `None` if it did not even get the set-lock.
-    pub(crate) fn new(set: &Arc<Set>, mode: Mode, had: Had) -> Option<Self> {
-        Some(Self { set: Arc::clone(set), top: (mode, had.top?), members: had.members })
+    pub(crate) fn new(mode: Mode, had: Had) -> Option<Self> {
+        Some(Self { top: (mode, had.top?), members: had.members })
     }
 
     /// Takes the set-lock and members in these modes, if all of them are asked for and can be had at once.
     #[inline]
     pub(crate) fn at_once(
-        set: &Arc<Set>,
+        set: &Set,
         (top_mode, mode): (Mode, Mode),
-        members: &Members,
+        members: Members,
         priority: Priority,
         owner: &Owner,
     ) -> Option<Self> {
@@ -73,25 +73,25 @@ impl SetHold {
         };
         let top = set.top();
         let slot = owner.claim(LockId::of(top)).ok()?;
-        if take_at_once(top, top_mode, priority, owner, slot) != Tried::Taken {
+        let mut decisions = Vec::new();
+        if take_top(top, top_mode, priority, owner, slot, &mut decisions) != Tried::Taken {
             owner.clear(slot);
+            dispatch(decisions);
             return None;
         }
-        let members = Bundle::default();
-        let mut hold = Self { set: Arc::clone(set), top: (top_mode, slot), members };
-        let Some(locks) = locks else { return Some(hold) };
-        let slots = hold.members.alike(locks, mode);
-        if take_each(locks, mode, priority, owner, slots) == Tried::Taken {
-            return Some(hold);
+        let top = (top_mode, slot);
+        let mut tried = Tried::Taken;
+        let members = locks.map_or_else(Bundle::default, |locks| {
+            let mut slots = slots_for(&locks);
+            tried = take_each(&locks, mode, priority, owner, &mut slots, &mut decisions);
+            Bundle::Alike { locks, mode, slots }
+        });
+        let mut hold = Some(Self { top, members });
+        if tried != Tried::Taken {
+            hold.take()?.release_all(set, owner, &mut decisions);
         }
-        let mut decisions = Vec::new();
-        hold.release_all(owner, &mut decisions);
         dispatch(decisions);
-        None
-    }
-
-    pub(crate) fn set(&self) -> &Arc<Set> {
-        &self.set
+        hold
     }
 
     /// The mode in which every name is held through the set-lock.
@@ -108,22 +108,22 @@ impl SetHold {
     }
 
     /// The hold of the set-lock by itself.
-    fn top(&self) -> Hold {
-        Hold { lock: Arc::clone(self.set.top()), mode: self.top.0, slot: self.top.1 }
+    fn top(&self, set: &Set) -> Hold {
+        Hold { lock: Arc::clone(set.top()), mode: self.top.0, slot: self.top.1 }
     }
 
     /// The mode in which this name is held.
-    pub(crate) fn mode_of(&self, name: &str) -> Option<Mode> {
+    pub(crate) fn mode_of(&self, set: &Set, name: &str) -> Option<Mode> {
         match self.members.position(name) {
             Ok(at) => Some(self.members.get(at).1),
-            Err(_) => self.all().filter(|_| self.set.offers(name)),
+            Err(_) => self.all().filter(|_| set.offers(name)),
         }
     }
 
     /// The names held, in byte order.
-    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+    pub(crate) fn names(&self, set: &Set) -> Vec<Arc<str>> {
         match self.all() {
-            Some(_) => self.set.names(),
+            Some(_) => set.names(),
             None => {
                 self.members.iter().map(|(lock, ..)| Arc::clone(lock.name().name_arc())).collect()
             }
@@ -132,30 +132,34 @@ impl SetHold {
 
     /// The locks held, the set-lock first.
     #[cfg(feature = "coordination")]
-    pub(crate) fn locks(&self) -> Vec<Arc<Lock>> {
+    pub(crate) fn locks(&self, set: &Set) -> Vec<Arc<Lock>> {
         let members = self.members.iter().map(|(lock, ..)| Arc::clone(lock));
-        iter::once(Arc::clone(self.set.top())).chain(members).collect()
+        iter::once(Arc::clone(set.top())).chain(members).collect()
     }
 
     /// The lock by which this name is held: its own, or the set-lock.
     #[cfg(feature = "coordination")]
-    pub(crate) fn lock_of(&self, name: &str) -> Option<Arc<Lock>> {
+    pub(crate) fn lock_of(&self, set: &Set, name: &str) -> Option<Arc<Lock>> {
         match self.members.position(name) {
             Ok(at) => Some(Arc::clone(self.members.get(at).0)),
-            Err(_) => self.mode_of(name).map(|_| Arc::clone(self.set.top())),
+            Err(_) => self.mode_of(set, name).map(|_| Arc::clone(set.top())),
         }
     }
 
     /// The locks of these names, as far as the set-lock gives them and they are not held by themselves; and the mode in which
     /// they are held so.
-    pub(crate) fn given_by_all(&self, names: &[Arc<str>]) -> Option<(Mode, Vec<Arc<Lock>>)> {
+    pub(crate) fn given_by_all(
+        &self,
+        set: &Set,
+        names: &[Arc<str>],
+    ) -> Option<(Mode, Vec<Arc<Lock>>)> {
         let mode = self.all()?;
         let alone = names.iter().filter(|name| self.members.position(name).is_err());
-        Some((mode, alone.filter_map(|name| self.set.find(name)).collect()))
+        Some((mode, alone.filter_map(|name| set.find(name)).collect()))
     }
 
     /// The locks of these names that are held, in whatever mode, or given by the set-lock alone.
-    pub(crate) fn concerned(&self, names: &Names) -> Vec<(Arc<Lock>, Option<Mode>)> {
+    pub(crate) fn concerned(&self, set: &Set, names: &Names) -> Vec<(Arc<Lock>, Option<Mode>)> {
         let asked = |lock: &Arc<Lock>| match &names.0 {
             Which::All => true,
             Which::These(these) => these.binary_search(lock.name().name_arc()).is_ok(),
@@ -163,48 +167,51 @@ impl SetHold {
         let held = self.members.iter().filter(|(lock, ..)| asked(lock));
         let held = held.map(|(lock, mode, _)| (Arc::clone(lock), Some(mode)));
         let given = match &names.0 {
-            Which::These(these) => self.given_by_all(these).map(|(_, locks)| locks),
+            Which::These(these) => self.given_by_all(set, these).map(|(_, locks)| locks),
             Which::All => None,
         };
         held.chain(given.unwrap_or_default().into_iter().map(|lock| (lock, None))).collect()
     }
 
     /// One lock held and its mode, to name in an error.
-    pub(crate) fn witness(&self) -> (LockName, Mode) {
+    pub(crate) fn witness(&self, set: &Set) -> (LockName, Mode) {
         match self.members.iter().next() {
             Some((lock, mode, _)) => (lock.name().clone(), mode),
-            None => (self.set.top().name().clone(), self.top.0),
+            None => (set.top().name().clone(), self.top.0),
         }
     }
 
     /// Tells of members that were abandoned and are held exclusively now.
-    pub(crate) fn take_abandoned(&self) -> Vec<Abandoned> {
+    #[inline]
+    pub(crate) fn take_abandoned(&self, set: &Set) -> Vec<Abandoned> {
+        if set.has_abandoned() { self.tell_abandoned(set) } else { Vec::new() }
+    }
+
+    #[cold]
+    fn tell_abandoned(&self, set: &Set) -> Vec<Abandoned> {
         if self.all() == Some(Mode::Exclusive) {
-            return self.set.take_abandoned(None);
-        }
-        if !self.set.has_abandoned() {
-            return Vec::new();
+            return set.take_abandoned(None);
         }
         let exclusive: Vec<_> = self.members.exclusive().collect();
-        if exclusive.is_empty() { Vec::new() } else { self.set.take_abandoned(Some(&exclusive)) }
+        if exclusive.is_empty() { Vec::new() } else { set.take_abandoned(Some(&exclusive)) }
     }
 
     /// Gives everything back, the set-lock last.
     #[inline]
-    pub(crate) fn release_all(self, owner: &Owner, decisions: &mut Decisions) {
-        let Self { set, top: (mode, slot), members } = self;
+    pub(crate) fn release_all(self, set: &Set, owner: &Owner, decisions: &mut Decisions) {
+        let Self { top: (mode, slot), members } = self;
         members.release(owner, decisions);
         owner.clear(slot);
-        set.top().release(mode, decisions);
+        set.top().release(mode, owner.stripe(), decisions);
     }
 
     /// Records that the owner ended in the middle of what it did with the names it holds exclusively.
-    pub(crate) fn abandon(&self, owner: &Owner) {
+    pub(crate) fn abandon(&self, set: &Set, owner: &Owner) {
         let name = owner.name_arc();
         if self.all() == Some(Mode::Exclusive) {
-            self.set.abandon(&self.set.list(), name);
+            set.abandon(&set.list(), name);
         } else {
-            self.set.abandon(self.members.exclusive(), name);
+            set.abandon(self.members.exclusive(), name);
         }
     }
 
@@ -214,20 +221,21 @@ impl SetHold {
     /// A name that is not held; nothing changes then.
     pub(crate) fn keep(
         mut self,
+        set: &Set,
         names: &Names,
         owner: &Owner,
         decisions: &mut Decisions,
     ) -> Result<Option<Self>, (Self, NotHeld)> {
         let Which::These(kept) = &names.0 else { return Ok(Some(self)) };
-        if let Err(not_held) = self.check_held(kept) {
+        if let Err(not_held) = self.check_held(set, kept) {
             return Err((self, not_held));
         }
-        self.spread(kept, owner);
+        self.spread(set, kept, owner);
         let (stay, go) = std::mem::take(self.members.each())
             .into_iter()
             .partition(|hold| kept.binary_search(name_of(hold)).is_ok());
         *self.members.each() = stay;
-        Ok(self.without(go, owner, decisions))
+        Ok(self.without(set, go, owner, decisions))
     }
 
     /// Gives these back; returns `None` if that leaves nothing.
@@ -236,41 +244,48 @@ impl SetHold {
     /// A name that is not held; nothing changes then.
     pub(crate) fn release(
         mut self,
+        set: &Set,
         names: &Names,
         owner: &Owner,
         decisions: &mut Decisions,
     ) -> Result<Option<Self>, (Self, NotHeld)> {
         let Which::These(released) = &names.0 else {
-            self.release_all(owner, decisions);
+            self.release_all(set, owner, decisions);
             return Ok(None);
         };
         if released.is_empty() {
             return Ok(Some(self));
         }
-        if let Err(not_held) = self.check_held(released) {
+        if let Err(not_held) = self.check_held(set, released) {
             return Err((self, not_held));
         }
         if self.all().is_some() {
-            let kept = self.names_but(released).into();
-            return self.keep(&Names(Which::These(kept)), owner, decisions);
+            let kept = self.names_but(set, released).into();
+            return self.keep(set, &Names(Which::These(kept)), owner, decisions);
         }
         let (go, stay) = std::mem::take(self.members.each())
             .into_iter()
             .partition(|hold| released.binary_search(name_of(hold)).is_ok());
         *self.members.each() = stay;
-        Ok(self.without(go, owner, decisions))
+        Ok(self.without(set, go, owner, decisions))
     }
 
     /// Releases some holds taken out before, and what of the set-lock the rest does not need.
-    fn without(mut self, go: Vec<Hold>, owner: &Owner, decisions: &mut Decisions) -> Option<Self> {
+    fn without(
+        mut self,
+        set: &Set,
+        go: Vec<Hold>,
+        owner: &Owner,
+        decisions: &mut Decisions,
+    ) -> Option<Self> {
         for hold in go.into_iter().rev() {
             hold.release(owner, decisions);
         }
         if self.members.is_empty() {
-            self.release_all(owner, decisions);
+            self.release_all(set, owner, decisions);
             return None;
         }
-        self.narrow_top(owner, decisions);
+        self.narrow_top(set, owner, decisions);
         Some(self)
     }
 
@@ -280,31 +295,38 @@ impl SetHold {
     /// A name that is not held; nothing changes then.
     pub(crate) fn downgrade(
         &mut self,
+        set: &Set,
         names: &Names,
         owner: &Owner,
         decisions: &mut Decisions,
     ) -> Result<(), NotHeld> {
         match &names.0 {
-            Which::All if self.all().is_some() => self.downgrade_all(owner, decisions),
-            Which::All => self.downgrade_some(&self.names(), owner, decisions),
+            Which::All if self.all().is_some() => self.downgrade_all(set, owner, decisions),
+            Which::All => self.downgrade_some(set, &self.names(set), owner, decisions),
             Which::These(these) => {
-                self.check_held(these)?;
-                self.downgrade_some(these, owner, decisions);
+                self.check_held(set, these)?;
+                self.downgrade_some(set, these, owner, decisions);
             }
         }
         Ok(())
     }
 
     /// Goes on with the set-lock alone, which gives every name in the mode it leads to.
-    fn downgrade_all(&mut self, owner: &Owner, decisions: &mut Decisions) {
+    fn downgrade_all(&mut self, set: &Set, owner: &Owner, decisions: &mut Decisions) {
         std::mem::take(&mut self.members).release(owner, decisions);
-        self.downgrade_top(owner, Mode::Shared, decisions);
+        self.downgrade_top(set, owner, Mode::Shared, decisions);
     }
 
-    fn downgrade_some(&mut self, names: &[Arc<str>], owner: &Owner, decisions: &mut Decisions) {
+    fn downgrade_some(
+        &mut self,
+        set: &Set,
+        names: &[Arc<str>],
+        owner: &Owner,
+        decisions: &mut Decisions,
+    ) {
         let from_all = self.top.0 == Mode::Exclusive && !names.is_empty();
         if from_all {
-            self.spread(&self.names_and(names), owner);
+            self.spread(set, &self.names_and(set, names), owner);
         }
         for hold in self.members.each() {
             if names.binary_search(name_of(hold)).is_ok() {
@@ -312,9 +334,9 @@ impl SetHold {
             }
         }
         if from_all {
-            self.narrow_top(owner, decisions);
+            self.narrow_top(set, owner, decisions);
         } else {
-            self.settle_top(owner, decisions);
+            self.settle_top(set, owner, decisions);
         }
     }
 
@@ -325,23 +347,24 @@ impl SetHold {
     /// A name that is not held; nothing changes then.
     pub(crate) fn upgrade(
         &mut self,
+        set: &Set,
         names: &Names,
         last: bool,
         owner: &Owner,
     ) -> Result<Upgrading, NotHeld> {
         if self.all().is_some() {
-            return self.upgrade_all(names, last, owner);
+            return self.upgrade_all(set, names, last, owner);
         }
         let wanted: Vec<usize> = match &names.0 {
             Which::All => (0..self.members.len()).collect(),
             Which::These(these) => {
-                self.check_held(these)?;
+                self.check_held(set, these)?;
                 these.iter().filter_map(|name| self.members.position(name).ok()).collect()
             }
         };
         let intention = self.top.0.join(Mode::IntentExclusive);
-        if !wanted.is_empty() && !self.try_convert_top(owner, intention) {
-            return Ok(Upgrading::stuck(&self.top(), intention));
+        if !wanted.is_empty() && !self.try_convert_top(set, owner, intention) {
+            return Ok(Upgrading::stuck(&self.top(set), intention));
         }
         for at in wanted {
             let greatest = at + 1 == self.members.len();
@@ -360,32 +383,37 @@ impl SetHold {
     /// Upgrades where every name is held shared through the set-lock: all of them by it, or some by themselves.
     fn upgrade_all(
         &mut self,
+        set: &Set,
         names: &Names,
         last: bool,
         owner: &Owner,
     ) -> Result<Upgrading, NotHeld> {
         match &names.0 {
-            Which::These(these) => self.upgrade_some(these, owner),
-            Which::All if self.try_convert_top(owner, Mode::Exclusive) => Ok(Upgrading::Done),
+            Which::These(these) => self.upgrade_some(set, these, owner),
+            Which::All if self.try_convert_top(set, owner, Mode::Exclusive) => Ok(Upgrading::Done),
             Which::All if last && self.members.is_empty() => {
                 Ok(Upgrading::Blocked { member: None, to: Mode::Exclusive })
             }
-            Which::All => Ok(Upgrading::stuck(&self.top(), Mode::Exclusive)),
+            Which::All => Ok(Upgrading::stuck(&self.top(set), Mode::Exclusive)),
         }
     }
 
     /// Holds some names exclusively and the set-lock in `SharedIntentExclusive` beside them.
-    fn upgrade_some(&mut self, names: &[Arc<str>], owner: &Owner) -> Result<Upgrading, NotHeld> {
-        self.check_held(names)?;
+    fn upgrade_some(
+        &mut self,
+        set: &Set,
+        names: &[Arc<str>],
+        owner: &Owner,
+    ) -> Result<Upgrading, NotHeld> {
+        self.check_held(set, names)?;
         if names.is_empty() || self.top.0 == Mode::Exclusive {
             return Ok(Upgrading::Done);
         }
-        if !self.try_convert_top(owner, Mode::SharedIntentExclusive) {
-            return Ok(Upgrading::stuck(&self.top(), Mode::SharedIntentExclusive));
+        if !self.try_convert_top(set, owner, Mode::SharedIntentExclusive) {
+            return Ok(Upgrading::stuck(&self.top(set), Mode::SharedIntentExclusive));
         }
         for name in names {
-            let Some(lock) = self.set.find(name).filter(|_| self.members.position(name).is_err())
-            else {
+            let Some(lock) = set.find(name).filter(|_| self.members.position(name).is_err()) else {
                 continue;
             };
             match try_take(&lock, Mode::Exclusive, owner) {
@@ -406,10 +434,10 @@ impl SetHold {
     }
 
     /// What is held in a stronger mode than it was, and that mode; the set-lock first.
-    pub(crate) fn stronger_than(&self, modes: &Modes) -> Vec<(Hold, Mode)> {
+    pub(crate) fn stronger_than(&self, set: &Set, modes: &Modes) -> Vec<(Hold, Mode)> {
         let members = (0..self.members.len()).map(|at| self.members.hold(at));
         let before = modes.members.iter().map(|(_, mode)| *mode);
-        iter::once((self.top(), modes.top))
+        iter::once((self.top(set), modes.top))
             .chain(members.zip(before))
             .filter(|(hold, before)| hold.mode != *before)
             .collect()
@@ -423,7 +451,13 @@ impl SetHold {
         }
     }
 
-    pub(crate) fn restore(&mut self, modes: &Modes, owner: &Owner, decisions: &mut Decisions) {
+    pub(crate) fn restore(
+        &mut self,
+        set: &Set,
+        modes: &Modes,
+        owner: &Owner,
+        decisions: &mut Decisions,
+    ) {
         let members = self.members.each();
         for mut hold in std::mem::take(members) {
             match modes.members.iter().find(|(slot, _)| *slot == hold.slot) {
@@ -434,12 +468,18 @@ impl SetHold {
                 None => hold.release(owner, decisions),
             }
         }
-        self.downgrade_top(owner, modes.top, decisions);
+        self.downgrade_top(set, owner, modes.top, decisions);
     }
 
     /// The conversion that an upgrade waits for.
-    pub(crate) fn conversion(&self, member: Option<usize>, to: Mode, owner: &Owner) -> Conversion {
-        let hold = member.map_or_else(|| self.top(), |at| self.members.hold(at));
+    pub(crate) fn conversion(
+        &self,
+        set: &Set,
+        member: Option<usize>,
+        to: Mode,
+        owner: &Owner,
+    ) -> Conversion {
+        let hold = member.map_or_else(|| self.top(set), |at| self.members.hold(at));
         Conversion::new(owner, hold, to)
     }
 
@@ -459,10 +499,10 @@ impl SetHold {
     }
 
     /// Takes out the hold of a name that is about to be deleted.
-    pub(crate) fn take_out(&mut self, name: &Arc<str>, owner: &Owner) -> Option<Hold> {
+    pub(crate) fn take_out(&mut self, set: &Set, name: &Arc<str>, owner: &Owner) -> Option<Hold> {
         match self.members.position(name) {
             Ok(at) => Some(self.members.each().remove(at)),
-            Err(_) => Some(take_free(self.set.find(name)?, Mode::Exclusive, owner)),
+            Err(_) => Some(take_free(set.find(name)?, Mode::Exclusive, owner)),
         }
     }
 
@@ -473,21 +513,21 @@ impl SetHold {
 
     /// Holds these names by themselves where the set-lock gives all of them. The set-lock stays as it is until they are as
     /// they shall be: whoever is let in there finds them so.
-    fn spread(&mut self, names: &[Arc<str>], owner: &Owner) {
-        let Some((mode, locks)) = self.given_by_all(names) else { return };
+    fn spread(&mut self, set: &Set, names: &[Arc<str>], owner: &Owner) {
+        let Some((mode, locks)) = self.given_by_all(set, names) else { return };
         self.adopt(locks.into_iter().map(|lock| take_free(lock, mode, owner)).collect());
     }
 
     /// The names held and not these.
-    pub(crate) fn names_but(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
-        let mut rest = self.names();
+    pub(crate) fn names_but(&self, set: &Set, names: &[Arc<str>]) -> Vec<Arc<str>> {
+        let mut rest = self.names(set);
         rest.retain(|name| names.binary_search(name).is_err());
         rest
     }
 
     /// The names held and these, which may come on demand.
-    pub(crate) fn names_and(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
-        let mut all = self.names();
+    pub(crate) fn names_and(&self, set: &Set, names: &[Arc<str>]) -> Vec<Arc<str>> {
+        let mut all = self.names(set);
         all.extend_from_slice(names);
         all.sort_unstable();
         all.dedup();
@@ -495,28 +535,28 @@ impl SetHold {
     }
 
     /// Weakens the set-lock to what is needed of it.
-    pub(crate) fn settle_top(&mut self, owner: &Owner, decisions: &mut Decisions) {
+    pub(crate) fn settle_top(&mut self, set: &Set, owner: &Owner, decisions: &mut Decisions) {
         if self.all().is_some() {
-            self.settle_all(owner, decisions);
+            self.settle_all(set, owner, decisions);
         } else {
-            self.narrow_top(owner, decisions);
+            self.narrow_top(set, owner, decisions);
         }
     }
 
     /// Weakens the set-lock to the intention that the members need.
-    fn narrow_top(&mut self, owner: &Owner, decisions: &mut Decisions) {
+    fn narrow_top(&mut self, set: &Set, owner: &Owner, decisions: &mut Decisions) {
         if let Some(needed) = self.needed() {
-            self.downgrade_top(owner, needed, decisions);
+            self.downgrade_top(set, owner, needed, decisions);
         }
     }
 
-    fn downgrade_top(&mut self, owner: &Owner, to: Mode, decisions: &mut Decisions) {
-        self.top().downgrade(owner, to, decisions);
+    fn downgrade_top(&mut self, set: &Set, owner: &Owner, to: Mode, decisions: &mut Decisions) {
+        self.top(set).downgrade(owner, to, decisions);
         self.top.0 = to;
     }
 
-    fn try_convert_top(&mut self, owner: &Owner, to: Mode) -> bool {
-        let converted = self.top().try_convert(owner, to);
+    fn try_convert_top(&mut self, set: &Set, owner: &Owner, to: Mode) -> bool {
+        let converted = self.top(set).try_convert(owner, to);
         if converted {
             self.top.0 = to;
         }
@@ -524,7 +564,7 @@ impl SetHold {
     }
 
     /// Gives up members that are held no stronger than the set-lock holds them.
-    fn settle_all(&mut self, owner: &Owner, decisions: &mut Decisions) {
+    fn settle_all(&mut self, set: &Set, owner: &Owner, decisions: &mut Decisions) {
         let members = self.members.each();
         for hold in std::mem::take(members) {
             if hold.mode == Mode::Exclusive {
@@ -534,7 +574,7 @@ impl SetHold {
             }
         }
         if self.members.is_empty() && self.top.0 == Mode::SharedIntentExclusive {
-            self.downgrade_top(owner, Mode::Shared, decisions);
+            self.downgrade_top(set, owner, Mode::Shared, decisions);
         }
     }
 
@@ -543,10 +583,10 @@ impl SetHold {
         self.members.iter().map(|(_, mode, _)| mode.intention()).reduce(Mode::join)
     }
 
-    fn check_held(&self, names: &[Arc<str>]) -> Result<(), NotHeld> {
-        match names.iter().find(|name| self.mode_of(name).is_none()) {
+    fn check_held(&self, set: &Set, names: &[Arc<str>]) -> Result<(), NotHeld> {
+        match names.iter().find(|name| self.mode_of(set, name).is_none()) {
             None => Ok(()),
-            Some(name) => Err(NotHeld(self.set.full_name(name))),
+            Some(name) => Err(NotHeld(set.full_name(name))),
         }
     }
 }
@@ -566,7 +606,10 @@ fn try_take(lock: &Arc<Lock>, mode: Mode, owner: &Owner) -> Option<Hold> {
     let id = LockId::of(lock);
     let slot = owner.reserve(id);
     // The most urgent priority there is: whoever waits for a name while the set-lock keeps it free waits in vain.
-    if lock.try_take(mode, i32::MIN) == Tried::Taken {
+    let mut decisions = Vec::new();
+    let tried = lock.try_take_at(mode, i32::MIN, owner.stripe(), &mut decisions);
+    dispatch(decisions);
+    if tried == Tried::Taken {
         owner.record_hold(slot, id, mode);
         Some(Hold { lock: Arc::clone(lock), mode, slot })
     } else {

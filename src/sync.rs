@@ -17,6 +17,12 @@ pub(crate) fn fence_after_exchange() {
     }
 }
 
+/// The same, where models have to see it.
+#[cfg(not(tierlock_loom))]
+pub(crate) use fence_after_exchange as fence_after_mark;
+#[cfg(tierlock_loom)]
+pub(crate) use imp::fence_after_mark;
+
 #[cfg(not(tierlock_loom))]
 mod imp {
     use std::time::Instant;
@@ -61,6 +67,10 @@ mod imp {
 
     pub(crate) mod atomic {
         pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+    }
+
+    pub(crate) fn fence_after_mark() {
+        loom::sync::atomic::fence(atomic::Ordering::SeqCst);
     }
 
     /// Models have no clock: a deadline has always passed, and meets every interleaving that way.

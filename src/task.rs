@@ -18,7 +18,7 @@ use crate::error::{AcquireError, Blocker, UpgradeError};
 use crate::hold::{Decisions, Hold, Lock, dispatch};
 use crate::owner::{self, LockId, Owner, Record};
 
-pub(crate) use self::taking::{Taking, take_at_once, take_each};
+pub(crate) use self::taking::{Taking, take_at_once, take_each, take_top};
 
 /// Where the names of a set are found while a request is under way.
 pub(crate) trait Directory: fmt::Debug + Send + Sync + RefUnwindSafe {
@@ -103,6 +103,16 @@ pub(crate) enum Members {
     Free(Locks, usize),
     /// Whatever is free of the set; at least so many.
     AnyFree(usize),
+}
+
+impl Members {
+    /// To be held by many, one after another, none of whom counts a lock that others use as well.
+    pub(crate) fn counted_once(self) -> Self {
+        match self {
+            Self::Exactly(Locks::One(lock)) => Self::Exactly(Locks::Many([lock].into())),
+            members => members,
+        }
+    }
 }
 
 /// Why a request cannot go on, and at which lock.
@@ -225,7 +235,10 @@ impl Task {
     /// # Errors
     /// Why not; then nothing of the task is held.
     pub(crate) fn now(mut self, priority: Priority) -> Result<Self, Box<Refusal>> {
-        match self.advance(priority) {
+        let mut decisions = Vec::new();
+        let progress = self.advance(priority, &mut decisions);
+        dispatch(decisions);
+        match progress {
             Progress::Done => Ok(self),
             Progress::Blocked => self.fail(Reason::WouldBlock),
             Progress::Failed(reason) => self.fail(reason),
@@ -247,9 +260,9 @@ impl Task {
         }
     }
 
-    pub(crate) fn advance(&mut self, priority: Priority) -> Progress {
+    pub(crate) fn advance(&mut self, priority: Priority, decisions: &mut Decisions) -> Progress {
         match self {
-            Self::Take(taking) => taking.advance(priority),
+            Self::Take(taking) => taking.advance(priority, decisions),
             Self::Convert(c) => {
                 let done = c.hold.try_convert(&c.owner, c.to);
                 if done { Progress::Done } else { Progress::Blocked }

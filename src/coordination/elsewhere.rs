@@ -14,7 +14,7 @@ use crate::core::queue::Priority;
 use crate::hold::{Hold, Lock, Refused, Waiter, dispatch};
 use crate::owner::{LockId, Owner, Slot};
 use crate::raw::Tried;
-use crate::task::{Conversion, Reason, Refusal, Stage, Stages, Task, take_at_once};
+use crate::task::{Conversion, Reason, Refusal, Stage, Stages, Task, take_top};
 
 /// What everybody else holds of a lock of this process.
 pub(super) struct Elsewhere {
@@ -120,7 +120,10 @@ impl Elsewhere {
                 let id = LockId::of(&self.lock);
                 let Ok(slot) = self.owner.claim(id) else { return false };
                 // After all who wait.
-                let tried = take_at_once(&self.lock, to, Priority::MAX, &self.owner, slot);
+                let mut decisions = Vec::new();
+                let last = Priority::MAX;
+                let tried = take_top(&self.lock, to, last, &self.owner, slot, &mut decisions);
+                dispatch(decisions);
                 if tried == Tried::Taken {
                     self.hold = Some((slot, to));
                 } else {

@@ -13,6 +13,8 @@ use super::mode::Mode;
 /// | 38..57 | owners in `Shared` |
 /// | 57 | held in `SharedIntentExclusive` |
 /// | 58 | held in `Exclusive` |
+/// | 59 | `OPEN_INTENT`: newcomers in an intention are counted in stripes |
+/// | 60 | `OPEN_SHARED`: newcomers in `Shared` and `IntentShared` are |
 /// | 61 | `ABANDONED`: the last exclusive owner ended without releasing it, and no later one was told |
 /// | 62 | `DELETED` |
 /// | 63 | `QUEUED`: somebody waits; every transition goes through the queue |
@@ -27,6 +29,11 @@ const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 const FEW: u64 = 1 << (COUNT_BITS - 2);
 /// Set if some count has reached `FEW`.
 const CROWDED: u64 = (COUNT_MASK ^ (FEW - 1)) * (1 | 1 << COUNT_BITS | 1 << (2 * COUNT_BITS));
+/// Set if some count of a stripe has reached so many that the gate must not be open: all stripes together leave room then.
+const STRIPE_CROWDED: u64 =
+    (COUNT_MASK ^ ((1 << 10) - 1)) * (1 | 1 << COUNT_BITS | 1 << (2 * COUNT_BITS));
+const OPEN_INTENT: u64 = 1 << 59;
+const OPEN_SHARED: u64 = 1 << 60;
 const ABANDONED: u64 = 1 << 61;
 const DELETED: u64 = 1 << 62;
 const QUEUED: u64 = 1 << 63;
@@ -80,12 +87,19 @@ const ONE: [u64; Mode::ALL.len()] = {
     ones
 };
 
+/// The gates through which a newcomer can come, by mode.
+const GATES: [u64; Mode::ALL.len()] = [OPEN_INTENT | OPEN_SHARED, OPEN_INTENT, OPEN_SHARED, 0, 0];
+
 impl Held {
     /// Nobody holds it, nobody waits.
     pub(crate) const FREE: Self = Self(0);
     pub(crate) const QUEUED: Self = Self(QUEUED);
     pub(crate) const DELETED: Self = Self(DELETED);
     pub(crate) const ABANDONED: Self = Self(ABANDONED);
+    pub(crate) const OPEN_INTENT: Self = Self(OPEN_INTENT);
+    pub(crate) const OPEN_SHARED: Self = Self(OPEN_SHARED);
+    /// Either gate.
+    pub(crate) const OPEN: Self = Self(OPEN_INTENT | OPEN_SHARED);
     /// As many owners as can share a lock, in whatever modes; the next one waits. So each count has room for whoever goes over to
     /// its mode, and nobody gets a place by that.
     pub(crate) const SHARERS_MAX: u64 = COUNT_MASK;
@@ -124,6 +138,44 @@ impl Held {
     #[inline]
     pub(crate) const fn admits_newcomer(self, mode: Mode) -> bool {
         self.0 & CLOSED == 0 && self.admits(mode, 1)
+    }
+
+    /// Tells whether a newcomer in `mode` is counted in a stripe, without further questions.
+    #[inline]
+    pub(crate) const fn is_open_for(self, mode: Mode) -> bool {
+        self.0 & CLOSED == 0 && self.0 & GATES[mode as usize] != 0
+    }
+
+    /// Tells whether a stripe of which this was the count has room for one who came by the open gate.
+    #[inline]
+    pub(crate) const fn stripe_has_room(self) -> bool {
+        self.0 & STRIPE_CROWDED == 0
+    }
+
+    /// The gate that can be open beside those who hold the lock, `usual` if it is either; whoever comes by it is compatible with
+    /// them, and so with each other.
+    pub(crate) const fn gate(self, usual: Self) -> Option<Self> {
+        let alone = all(Mode::SharedIntentExclusive) | all(Mode::Exclusive);
+        if self.0 & (CLOSED | CROWDED | alone) != 0 {
+            return None;
+        }
+        match (self.count(Mode::IntentExclusive), self.count(Mode::Shared)) {
+            (0, 0) => Some(usual),
+            (_, 0) => Some(Self::OPEN_INTENT),
+            (0, _) => Some(Self::OPEN_SHARED),
+            // One of them is about to take its count back.
+            _ => None,
+        }
+    }
+
+    /// These and those.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    /// Without what is said of gates.
+    pub(crate) const fn closed(self) -> Self {
+        Self(self.0 & !Self::OPEN.0)
     }
 
     #[inline]
@@ -221,6 +273,44 @@ mod tests {
                 assert!(held.has_room(room) && !held.has_room(room + 1), "{held:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_gate_is_open_only_for_modes_that_go_with_each_other_and_with_who_holds_the_lock() {
+        for (gate, usual) in
+            [(Held::OPEN_INTENT, Mode::IntentExclusive), (Held::OPEN_SHARED, Mode::Shared)]
+        {
+            assert!(gate.is_open_for(usual) && gate.is_open_for(Mode::IntentShared));
+            for mode in Mode::ALL.into_iter().filter(|mode| gate.is_open_for(*mode)) {
+                assert!(Mode::ALL.iter().all(|&m| !gate.is_open_for(m) || m.admits(mode)));
+            }
+            for holder in Mode::ALL {
+                let held = Held::FREE.with(holder, 1);
+                let open = held.gate(gate).unwrap_or(Held::FREE);
+                assert!(
+                    Mode::ALL.iter().all(|&m| !open.is_open_for(m) || m.admits(holder)),
+                    "{holder}"
+                );
+                let shared = !matches!(holder, Mode::SharedIntentExclusive | Mode::Exclusive);
+                assert_eq!(open != Held::FREE, shared, "{holder}");
+            }
+        }
+        for flag in [Held::QUEUED, Held::DELETED] {
+            let open = Held(flag.0 | Held::OPEN.0);
+            assert!(Mode::ALL.iter().all(|&mode| !open.is_open_for(mode)));
+            assert_eq!(flag.gate(Held::OPEN_SHARED), None);
+        }
+        let both = Held::FREE.with(Mode::Shared, 1).with(Mode::IntentExclusive, 1);
+        assert_eq!(both.gate(Held::OPEN_SHARED), None);
+    }
+
+    #[test]
+    fn stripes_that_fill_while_the_gate_is_open_leave_room_for_who_comes_by_the_queue() {
+        let least_crowded =
+            |bits: u64| (0..64).map(|bit| 1 << bit).find(|one| bits & one != 0).unwrap();
+        let (stripe, all) = (least_crowded(STRIPE_CROWDED), least_crowded(CROWDED));
+        // Three modes in sixteen stripes, each as full as it gets, beside what there was when the gate was opened.
+        assert!(3 * 16 * stripe + 3 * all < Held::SHARERS_MAX);
     }
 
     #[test]

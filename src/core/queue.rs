@@ -3,14 +3,16 @@
 //! Decides who goes next; that somebody went is the caller's to record: [`next`](Queue::next) proposes, given what is held,
 //! and [`take`](Queue::take) carries out. Knows no owners: a waiter is whatever the caller put in.
 
+mod members;
 #[cfg(feature = "coordination")]
 pub(crate) mod written;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use priority_queue::PriorityQueue;
 
+use self::members::Members;
 use super::held::Held;
 use super::mode::Mode;
 
@@ -40,6 +42,8 @@ pub(crate) struct Deadlock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pick {
     who: Who,
+    /// The mode that is given up for it, for a conversion, and the one that is had then.
+    pub(crate) change: (Option<Mode>, Mode),
     pub(crate) after: Held,
 }
 
@@ -75,7 +79,7 @@ struct Rank {
 struct Group<W> {
     mode: Mode,
     priority: Priority,
-    members: BTreeMap<Ticket, W>,
+    members: Members<W>,
 }
 
 /// A holder that wants a stronger mode.
@@ -214,7 +218,8 @@ impl<W> Queue<W> {
             let others = held.without(c.from);
             if others.admits(c.to, 1) {
                 let after = others.with(c.to, 1);
-                return Some(Pick { who: Who::Conversion(at), after });
+                let change = (Some(c.from), c.to);
+                return Some(Pick { who: Who::Conversion(at), change, after });
             }
         }
         if !self.conversions.is_empty() {
@@ -241,8 +246,8 @@ impl<W> Queue<W> {
             }
             Who::Group(id) => {
                 let group = self.dissolve(id);
-                for ticket in group.members.keys() {
-                    self.places.remove(ticket);
+                for (ticket, _) in group.members.iter() {
+                    self.places.remove(&ticket);
                 }
                 group.members.into_iter().collect()
             }
@@ -280,8 +285,8 @@ impl<W> Queue<W> {
     #[cfg(feature = "coordination")]
     pub(crate) fn find(&self, is: impl Fn(&W) -> bool) -> Option<Ticket> {
         let converting = self.conversions.iter().map(|c| (c.ticket, &c.waiter));
-        let members = self.groups.values().flat_map(|group| &group.members);
-        let mut all = converting.chain(members.map(|(&ticket, waiter)| (ticket, waiter)));
+        let members = self.groups.values().flat_map(|group| group.members.iter());
+        let mut all = converting.chain(members);
         all.find(|(_, waiter)| is(waiter)).map(|(ticket, _)| ticket)
     }
 
@@ -319,8 +324,11 @@ impl<W> Queue<W> {
     fn pick(&self, id: GroupId, held: Held) -> Option<Pick> {
         let group = &self.groups[&id];
         let count = group.members.len() as u64;
-        held.admits(group.mode, count)
-            .then(|| Pick { who: Who::Group(id), after: held.with(group.mode, count) })
+        held.admits(group.mode, count).then(|| Pick {
+            who: Who::Group(id),
+            change: (None, group.mode),
+            after: held.with(group.mode, count),
+        })
     }
 
     /// Puts a request into the open group of its kind, or into a new one.
@@ -345,7 +353,7 @@ impl<W> Queue<W> {
         self.founded += 1;
         let id = self.founded;
         self.order.push(id, Reverse(Rank { priority, earliest, group: id }));
-        self.groups.insert(id, Group { mode, priority, members: BTreeMap::new() });
+        self.groups.insert(id, Group { mode, priority, members: Members::new() });
         if mode.admits(mode) {
             self.open.insert((mode, priority), id);
         }
@@ -355,7 +363,7 @@ impl<W> Queue<W> {
     fn unplace(&mut self, ticket: Ticket) -> Option<(Mode, Priority, W)> {
         let id = self.places.remove(&ticket)?;
         let group = self.groups.get_mut(&id).expect("a place lies in a group");
-        let waiter = group.members.remove(&ticket).expect("a place is taken");
+        let waiter = group.members.remove(ticket).expect("a place is taken");
         let (mode, priority) = (group.mode, group.priority);
         if group.members.is_empty() {
             self.dissolve(id);
@@ -395,7 +403,7 @@ impl<W> Queue<W> {
 
 impl<W> Group<W> {
     fn look(&self) -> Waiting<'_, W> {
-        let waiters = self.members.values().collect();
+        let waiters = self.members.iter().map(|(_, waiter)| waiter).collect();
         Waiting { mode: self.mode, priority: self.priority, from: None, waiters }
     }
 }

@@ -109,11 +109,21 @@ impl Slots {
     /// Takes a slot for a lock that cannot be in another, and says in it that the lock is asked for.
     #[inline]
     pub(super) fn reserve(&self, lock: LockId) -> Slot {
-        let bits = encode(lock, Record::Asked);
+        self.put(encode(lock, Record::Asked))
+    }
+
+    #[inline]
+    fn put(&self, bits: usize) -> Slot {
         if self.is_host() {
             return self.hosts.take_as_host(bits);
         }
         self.guests().take(bits) | GUEST
+    }
+
+    /// Takes a slot for a lock that is held already, and cannot be in another.
+    #[inline]
+    pub(super) fn hold(&self, lock: LockId, mode: Mode) -> Slot {
+        self.put(encode(lock, Record::Held(mode)))
     }
 
     #[inline]
@@ -121,7 +131,8 @@ impl Slots {
         let (list, guest) = if self.is_host() { (&self.hosts, 0) } else { (self.guests(), GUEST) };
         // The hint may have been set by two threads at once. What was claimed last has found where everything is free.
         let at = list.hint.load(Ordering::Relaxed).min(list.used.load(Ordering::Relaxed));
-        let mut filler = Filler { list, guest, at, segment: Segment { from: 0, slots: &[] } };
+        let used = list.used.load(Ordering::Relaxed);
+        let mut filler = Filler { list, guest, used, at, segment: Segment { from: 0, slots: &[] } };
         filler.enter(at);
         filler
     }
@@ -206,6 +217,8 @@ pub(crate) struct Filler<'s> {
     list: &'s List,
     /// The bit of a guest's slots, or 0.
     guest: Slot,
+    /// How far scans looked before.
+    used: usize,
     /// Where the next free slot is likely, and what lies around it.
     at: usize,
     segment: Segment<'s>,
@@ -247,6 +260,8 @@ impl Drop for Filler<'_> {
     fn drop(&mut self) {
         if self.guest == 0 {
             self.list.hint.store(self.at, Ordering::Relaxed);
+            // What was not filled need not be looked at.
+            self.list.used.store(self.at.max(self.used), Ordering::Release);
         }
     }
 }
@@ -343,19 +358,23 @@ impl List {
     }
 
     fn claim_among(&self, used: usize, lock: LockId) -> Result<Slot, Record> {
-        let (mut free, mut end) = (None, 0);
-        for at in 0..used {
-            let bits = self.at(at).load(Ordering::Relaxed);
-            if bits == FREE {
-                free = free.or(Some(at));
-                continue;
+        let (mut free, mut end, mut from) = (usize::MAX, 0, 0);
+        while from < used {
+            let segment = self.segment(from);
+            for (at, slot) in (from..used).zip(segment.slots) {
+                let bits = slot.load(Ordering::Relaxed);
+                if bits == FREE {
+                    free = free.min(at);
+                    continue;
+                }
+                if bits & !CODE_MASK == lock.0 {
+                    return Err(decode(bits).map_or(Record::Asked, |(_, record)| record));
+                }
+                end = at + 1;
             }
-            if bits & !CODE_MASK == lock.0 {
-                return Err(decode(bits).map_or(Record::Asked, |(_, record)| record));
-            }
-            end = at + 1;
+            from += segment.slots.len();
         }
-        let at = free.unwrap_or(end);
+        let at = free.min(end);
         self.at(at).store(encode(lock, Record::Asked), Ordering::Relaxed);
         // What is free at the end need not be looked at again.
         let end = end.max(at + 1);
@@ -370,7 +389,14 @@ impl List {
     fn take_as_host(&self, bits: usize) -> Slot {
         let hint = self.hint.load(Ordering::Relaxed);
         let is_free = |at: usize| self.at(at).load(Ordering::Relaxed) == FREE;
-        let at = if is_free(hint) { hint } else { self.search(hint, is_free) };
+        let at = if is_free(hint) {
+            hint
+        } else if is_free(hint + 1) {
+            // The one hinted at has been claimed.
+            hint + 1
+        } else {
+            self.search(hint, is_free)
+        };
         self.at(at).store(bits, Ordering::Relaxed);
         self.hint.store(at + 1, Ordering::Relaxed);
         if at >= self.used.load(Ordering::Relaxed) {

@@ -5,6 +5,7 @@ mod naive;
 mod random;
 mod rules;
 mod scripts;
+mod stripes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::core::held::Held;
 use crate::core::mode::Mode;
 use crate::core::queue::{Deadlock, Priority, Queue, Ticket};
 use crate::name::LockName;
+use crate::striped::{Counted, Stripe};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -105,6 +107,12 @@ impl Effect {
     }
 }
 
+impl Counted for Who {
+    fn stripe(&self) -> Stripe {
+        Stripe::of(u64::from(*self))
+    }
+}
+
 impl Step {
     fn who(self) -> Who {
         match self {
@@ -125,6 +133,8 @@ impl Step {
 #[derive(Clone, Debug)]
 struct Trial {
     lock: Lock<Who>,
+    /// The same, counted in stripes: whatever is done is done to both, and they have to agree.
+    striped: Lock<Who>,
     model: Naive,
     /// Each owner's latest ticket, decided or not: withdrawing may come too late.
     tickets: BTreeMap<Who, Ticket>,
@@ -133,16 +143,34 @@ struct Trial {
 impl Trial {
     fn new() -> Self {
         let lock = Lock::new(LockName::alone(Arc::from("lock")));
-        Self { lock, model: Naive::new(), tickets: BTreeMap::new() }
+        let striped = Lock::new(LockName::alone(Arc::from("striped"))).striped(Mode::Shared);
+        Self { lock, striped, model: Naive::new(), tickets: BTreeMap::new() }
     }
 
     /// Takes a step and compares all there is to see.
     fn take(&mut self, step: Step) -> Effect {
         assert!(self.model.permits(step), "{step:?} makes no sense to {:#?}", self.model);
         let effect = self.carry_out(step);
+        std::mem::swap(&mut self.lock, &mut self.striped);
+        assert_eq!(self.carry_out(step), effect, "{step:?}: left the striped one, right the word");
+        self.assert_looks_like(&self.striped);
+        std::mem::swap(&mut self.lock, &mut self.striped);
         assert_eq!(effect, self.model.take(step), "{step:?}: left the lock, right the model");
         self.assert_agrees();
         effect
+    }
+
+    /// The striped lock says what the other one does, and its gate is open if it can be.
+    fn assert_looks_like(&self, plain: &Lock<Who>) {
+        let (held, queue) = self.lock.inspect(|held, q| (held, q.map(Queue::anatomy)));
+        let plain = plain.inspect(|held, q| (held, q.map(Queue::anatomy)));
+        assert_eq!(held, plain.0, "left the striped one, right the word");
+        assert_eq!(ranked(&queue.unwrap_or_default()), ranked(&plain.1.unwrap_or_default()));
+        for mode in Mode::ALL.into_iter().filter(|mode| self.lock.flags().is_open_for(*mode)) {
+            assert!(held.admits_newcomer(mode), "the gate is open for {mode} beside {held:?}");
+        }
+        let idle = held == Held::FREE;
+        assert!(!idle || self.lock.flags().is_open_for(Mode::IntentShared), "a gate left closed");
     }
 
     fn request(&mut self, who: Who, mode: Mode, priority: Priority) -> Answer {
@@ -190,18 +218,21 @@ impl Trial {
         let held = self.model.mode_of(step.who());
         let from = || held.expect("it holds the lock");
         let ticket = || self.tickets[&step.who()];
+        let at = step.who().stripe();
         match step {
             Step::Request { who, mode, priority } => {
                 let enqueued = self.lock.enqueue(mode, priority, who, decided);
                 self.enqueued(who, enqueued)
             }
-            Step::Try { mode, priority, .. } => match self.lock.try_take(mode, priority) {
-                Tried::Taken => Answer::Granted,
-                Tried::Blocked => Answer::Blocked,
-                Tried::Deleted => Answer::Deleted,
-            },
+            Step::Try { mode, priority, .. } => {
+                match self.lock.try_take_at(mode, priority, at, decided) {
+                    Tried::Taken => Answer::Granted,
+                    Tried::Blocked => Answer::Blocked,
+                    Tried::Deleted => Answer::Deleted,
+                }
+            }
             Step::Release { .. } => {
-                self.lock.release(from(), decided);
+                self.lock.release(from(), at, decided);
                 Answer::Done
             }
             Step::Cancel { .. } => match self.lock.cancel(ticket(), decided) {
@@ -210,7 +241,7 @@ impl Trial {
                 Cancelled::Deleted => Answer::Deleted,
             },
             Step::Downgrade { to, .. } => {
-                self.lock.downgrade(from(), to, decided);
+                self.lock.downgrade(from(), to, at, decided);
                 Answer::Done
             }
             Step::Upgrade { who, to, priority } => {
@@ -220,7 +251,7 @@ impl Trial {
                 }
             }
             Step::TryUpgrade { to, .. } => {
-                if self.lock.try_convert(from(), to) {
+                if self.lock.try_convert(from(), to, at) {
                     Answer::Granted
                 } else {
                     Answer::Blocked
@@ -291,7 +322,8 @@ impl Clone for Lock<Who> {
         let queue = slow.queue().cloned();
         let busy = queue.map(|queue| Box::new(Busy { queue, abandoned_by: None, observer: None }));
         let slow = Mutex::new(Slow { busy, arrivals: slow.arrivals });
-        let word = AtomicU64::new(self.held().bits());
-        Self { word, slow, ..Self::new(self.name.clone()) }
+        let word = AtomicU64::new(self.flags().bits());
+        let stripes = self.stripes.clone();
+        Self { word, stripes, slow, ..Self::new(self.name.clone()) }
     }
 }

@@ -3,14 +3,17 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use smallvec::SmallVec;
+
 use super::{Grant, Session};
+use crate::core::mode::Mode;
 use crate::core::queue::Priority;
 use crate::error::{AcquireError, Error};
 use crate::hold::dispatch;
-use crate::plan::Wanted;
+use crate::plan::{Ask, Source, Wanted};
 use crate::set_hold::SetHold;
 use crate::target::{Patience, Target};
-use crate::task::{Refusal, Task};
+use crate::task::{Members, Refusal, Task};
 
 /// What is asked for, until it is known which locks that are, and at which levels it is asked for then.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ impl<'w> Asked<'w> {
         patience: Patience,
     ) -> Result<Option<Task>, AcquireError> {
         let prepared = self.wanted.prepared(&session.hierarchy, &session.owner)?;
-        session.check(&prepared.parts)?;
+        session.check(&prepared.asks)?;
         let stages = match prepared {
             Cow::Borrowed(prepared) => prepared.stages.clone(),
             Cow::Owned(prepared) => prepared.stages,
@@ -42,26 +45,29 @@ impl<'w> Asked<'w> {
         Ok((!stages.is_empty()).then(|| Task::take(&session.owner, stages)))
     }
 
-    /// Takes what a plan asks for, if that needs no looking up and no waiting.
+    /// Takes what is asked for, if that needs no waiting.
     #[inline]
     fn at_once(&self, session: &mut Session, priority: Priority) -> Option<Grant> {
-        let prepared = self.wanted.current(&session.hierarchy)?;
-        session.check(&prepared.parts).ok()?;
-        for (at, stage) in prepared.stages.iter().enumerate() {
-            let set = &session.hierarchy.sets[stage.rank];
-            let modes = (stage.top.1, stage.mode);
-            let hold = SetHold::at_once(set, modes, &stage.members, priority, &session.owner);
-            let Some(hold) = hold else {
-                session.release_levels(&prepared.stages[..at]);
-                return None;
-            };
-            session.levels[stage.rank] = Some(hold);
+        match &self.wanted.0 {
+            Source::Plan(plan) => {
+                let prepared = plan.current(&session.hierarchy)?;
+                let stages = prepared.stages.iter();
+                let takes = stages.map(|s| (s.rank, (s.top.1, s.mode), s.members.clone()));
+                session.take_at_once(&prepared.asks, takes, priority)
+            }
+            Source::Requests(requests) => {
+                let mut asks = SmallVec::<[Ask; 4]>::new();
+                let mut takes = SmallVec::<[Take; 4]>::new();
+                // All of them are looked up before any is taken.
+                for wanted in requests {
+                    let (ask, set) = session.hierarchy.ask(wanted)?;
+                    let found = set.wanted(&wanted.request).ok()?;
+                    takes.extend(found.map(|(top, members)| (ask.rank, (top, ask.mode), members)));
+                    asks.push(ask);
+                }
+                session.take_at_once(&asks, takes, priority)
+            }
         }
-        let mut abandoned = Vec::new();
-        for stage in &*prepared.stages {
-            abandoned.extend(session.levels[stage.rank].iter().flat_map(SetHold::take_abandoned));
-        }
-        Some(Grant { abandoned })
     }
 
     /// Has the session hold what was acquired.
@@ -72,12 +78,45 @@ impl<'w> Asked<'w> {
         let mut decisions = Vec::new();
         for (rank, mode, had) in taking.into_had() {
             let mut seat = session.seat(rank);
-            *seat.hold = SetHold::new(seat.set, mode, had);
+            *seat.hold = SetHold::new(mode, had);
             seat.stand_up(&mut decisions);
-            abandoned.extend(seat.hold.iter().flat_map(SetHold::take_abandoned));
+            abandoned.extend(seat.hold.iter().flat_map(|hold| hold.take_abandoned(seat.set)));
         }
         dispatch(decisions);
         Ok(Grant { abandoned })
+    }
+}
+
+/// What is to be taken of a level: its rank, the modes of set-lock and members, and these.
+type Take = (usize, (Mode, Mode), Members);
+
+impl Session {
+    /// Takes levels, if the rules permit it and all of it can be had at once.
+    fn take_at_once(
+        &mut self,
+        asks: &[Ask],
+        takes: impl IntoIterator<Item = Take>,
+        priority: Priority,
+    ) -> Option<Grant> {
+        self.check(asks).ok()?;
+        let first = asks.first().map_or(self.levels.len(), |ask| ask.rank);
+        for (rank, modes, members) in takes {
+            let set = &self.hierarchy.sets[rank];
+            let hold = SetHold::at_once(set, modes, members, priority, &self.owner);
+            if hold.is_none() {
+                // Nothing from there on was held before.
+                self.release_from(first);
+                return None;
+            }
+            self.levels[rank] = hold;
+        }
+        let mut abandoned = Vec::new();
+        for (_, set, hold) in
+            self.held().filter(|(rank, set, _)| *rank >= first && set.has_abandoned())
+        {
+            abandoned.extend(hold.take_abandoned(set));
+        }
+        Some(Grant { abandoned })
     }
 }
 

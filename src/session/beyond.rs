@@ -8,7 +8,7 @@ use crate::core::mode::Mode;
 use crate::core::queue::Priority;
 use crate::error::{AcquireError, Outside};
 use crate::hold::Lock;
-use crate::plan::Part;
+use crate::plan::Ask;
 use crate::set::Set;
 use crate::target::Patience;
 use crate::task::{Members, Reason, Refusal, Stage, Task};
@@ -16,11 +16,10 @@ use crate::task::{Members, Reason, Refusal, Stage, Task};
 impl Session {
     /// Fails if what the session holds at some level is lost, or what it asks for cannot be had any more.
     #[cold]
-    pub(super) fn check_beyond(&self, parts: &[Part]) -> Result<(), AcquireError> {
-        let wanted = parts.iter().map(|part| (part.rank, part.request.mode));
-        let held = (0..self.hierarchy.sets.len()).filter_map(|rank| {
-            Some((rank, self.look_at(rank, super::super::set_hold::SetHold::top_mode)?))
-        });
+    pub(super) fn check_beyond(&self, asks: &[Ask]) -> Result<(), AcquireError> {
+        let wanted = asks.iter().map(|ask| (ask.rank, ask.mode));
+        let held = (0..self.hierarchy.sets.len())
+            .filter_map(|rank| Some((rank, self.look_at(rank, |hold, _| hold.top_mode())?)));
         for (rank, mode) in wanted.chain(held) {
             let set = &self.hierarchy.sets[rank];
             if let Some(beyond) = set.beyond() {
@@ -103,6 +102,7 @@ mod across {
     use crate::error::CoordinationError;
     use crate::level::Level;
     use crate::session::Session;
+    use crate::set_hold::SetHold;
 
     impl Session {
         /// Fails if something that the session holds at a level [held across
@@ -123,7 +123,7 @@ mod across {
         pub fn verify(&self) -> Result<(), CoordinationError> {
             for (rank, set) in self.hierarchy.sets.iter().enumerate() {
                 let Some(beyond) = set.beyond() else { continue };
-                let locks = self.look_at(rank, crate::set_hold::SetHold::locks).unwrap_or_default();
+                let locks = self.look_at(rank, SetHold::locks).unwrap_or_default();
                 for lock in locks {
                     beyond.check_lock(&lock).map_err(|why| *why)?;
                 }
@@ -147,7 +147,7 @@ mod across {
         ) -> Result<Option<u64>, CoordinationError> {
             let Some((rank, set)) = self.hierarchy.level(&level) else { return Ok(None) };
             let Some(beyond) = set.beyond() else { return Ok(None) };
-            let lock = self.look_at(rank, |hold| hold.lock_of(name)).flatten();
+            let lock = self.look_at(rank, |hold, set| hold.lock_of(set, name)).flatten();
             let Some(lock) = lock else { return Ok(None) };
             beyond.check_lock(&lock).map_err(|why| *why)?;
             beyond.token(&lock).map(Some).map_err(|why| *why)

@@ -169,12 +169,12 @@ impl Target for AcquireLevel<'_> {
             _ => None,
         };
         let set = &session.hierarchy.sets[self.rank];
-        let hold = had.and_then(|(_, mode, had)| SetHold::new(set, mode, had));
+        let hold = had.and_then(|(_, mode, had)| SetHold::new(mode, had));
         let (lent, owner) = (session.lent(), session.owner.clone());
         let mut abandoned = Vec::new();
         if let Some(hold) = hold {
-            abandoned = hold.take_abandoned();
-            lent.put(self.rank, hold);
+            abandoned = hold.take_abandoned(set);
+            lent.put(self.rank, set, hold);
         }
         let visitor = match self.asking {
             Asking::Session(_) => None,
@@ -215,12 +215,12 @@ impl LevelGuard {
 
 impl Drop for LevelGuard {
     fn drop(&mut self) {
-        let Some(hold) = self.lent.take(self.rank) else { return };
+        let Some((set, hold)) = self.lent.take(self.rank) else { return };
         if !self.unwinding && std::thread::panicking() {
-            hold.abandon(&self.owner);
+            hold.abandon(&set, &self.owner);
         }
         let mut decisions = Vec::new();
-        hold.release_all(&self.owner, &mut decisions);
+        hold.release_all(&set, &self.owner, &mut decisions);
         dispatch(decisions);
     }
 }

@@ -6,30 +6,30 @@ use super::Session;
 use crate::core::mode::Mode;
 use crate::error::{AcquireError, HoldError};
 use crate::name::LockName;
-use crate::plan::{Part, check_order};
+use crate::plan::{Ask, check_order};
 use crate::set_hold::SetHold;
 
 impl Session {
-    /// Checks that these parts may be taken, given what is held.
-    pub(super) fn check(&self, parts: &[Part]) -> Result<(), AcquireError> {
-        check_order(&self.hierarchy, &self.owner, parts)?;
+    /// Checks that these levels may be taken, given what is held.
+    pub(super) fn check(&self, asks: &[Ask]) -> Result<(), AcquireError> {
+        check_order(&self.hierarchy, &self.owner, asks)?;
         if self.hierarchy.extends {
-            self.check_beyond(parts)?;
+            self.check_beyond(asks)?;
         }
-        let Some(first) = parts.first() else { return Ok(()) };
+        let Some(first) = asks.first() else { return Ok(()) };
         let takes_root = first.root.takes();
-        for part in parts {
+        for ask in asks {
             // Without it there may be nothing of its level either.
-            self.check_root(part.rank, takes_root || part.root.is_only())?;
-            self.check_level_free(part)?;
+            self.check_root(ask.rank, takes_root || ask.root.is_only())?;
+            self.check_free(ask.rank, ask.mode)?;
         }
         self.check_nothing_deeper(first.rank)
     }
 
     pub(super) fn check_root(&self, rank: usize, takes_root: bool) -> Result<(), AcquireError> {
         let Some(root) = &self.hierarchy.root else { return Ok(()) };
-        let held = self.look_at(0, |hold| hold.mode_of(root).is_some());
-        if held == Some(true) || takes_root {
+        let holds_root = || self.look_at(0, |hold, set| hold.mode_of(set, root).is_some());
+        if takes_root || holds_root() == Some(true) {
             return Ok(());
         }
         Err(AcquireError::RootNotHeld {
@@ -43,10 +43,6 @@ impl Session {
         let Some((held, mode)) = self.deepest_below(rank) else { return Ok(()) };
         let wanted = Arc::clone(self.hierarchy.sets[rank].name());
         Err(AcquireError::OutOfOrder { owner: self.owner_name(), wanted, held, mode })
-    }
-
-    pub(super) fn check_level_free(&self, part: &Part) -> Result<(), AcquireError> {
-        self.check_free(part.rank, part.request.mode)
     }
 
     /// What a guard holds is not the session's to change.
@@ -73,7 +69,8 @@ impl Session {
 
     /// A lock held at a deeper level than this.
     pub(super) fn deepest_below(&self, rank: usize) -> Option<(LockName, Mode)> {
-        let own = self.levels[rank + 1..].iter().rev().flatten().next().map(SetHold::witness);
+        let deepest = self.held().next_back().filter(|(held, ..)| *held > rank);
+        let own = deepest.map(|(_, set, hold)| hold.witness(set));
         own.or_else(|| self.lent.as_ref()?.deepest_below(rank))
     }
 }

@@ -48,9 +48,9 @@ impl Taking {
     }
 
     /// Takes what can be had without waiting.
-    pub(super) fn advance(&mut self, priority: Priority) -> Progress {
+    pub(super) fn advance(&mut self, priority: Priority, decisions: &mut Decisions) -> Progress {
         while self.stage < self.stages.len() {
-            if let Err(progress) = self.take_stage(priority) {
+            if let Err(progress) = self.take_stage(priority, decisions) {
                 return progress;
             }
             self.stage += 1;
@@ -58,17 +58,21 @@ impl Taking {
         Progress::Done
     }
 
-    fn take_stage(&mut self, priority: Priority) -> Result<(), Progress> {
+    fn take_stage(
+        &mut self,
+        priority: Priority,
+        decisions: &mut Decisions,
+    ) -> Result<(), Progress> {
         if self.had.len() == self.stage {
             self.had.push(Had::default());
         }
         match self.stages[self.stage].members {
-            Members::None => self.take_top(priority),
+            Members::None => self.take_top(priority, decisions),
             Members::Exactly(_) => {
-                self.take_top(priority)?;
-                self.take_members(priority)
+                self.take_top(priority, decisions)?;
+                self.take_members(priority, decisions)
             }
-            Members::Free(..) | Members::AnyFree(_) => self.take_free(priority),
+            Members::Free(..) | Members::AnyFree(_) => self.take_free(priority, decisions),
         }
     }
 
@@ -88,7 +92,7 @@ impl Taking {
     }
 
     /// Takes the set-lock, or the lock by itself. There it shows whether the owner asks twice.
-    fn take_top(&mut self, priority: Priority) -> Result<(), Progress> {
+    fn take_top(&mut self, priority: Priority, decisions: &mut Decisions) -> Result<(), Progress> {
         if self.had[self.stage].top.is_some() {
             return Ok(());
         }
@@ -97,7 +101,7 @@ impl Taking {
         let claimed = self.asked.map_or_else(|| self.owner.claim(LockId::of(lock)), Ok);
         let slot = claimed.map_err(again)?;
         self.asked = Some(slot);
-        match take_at_once(lock, *mode, priority, &self.owner, slot) {
+        match take_top(lock, *mode, priority, &self.owner, slot, decisions) {
             Tried::Taken => {
                 self.had[self.stage].top = Some(slot);
                 self.asked = None;
@@ -117,7 +121,11 @@ impl Taking {
     }
 
     /// Takes the members one after another.
-    fn take_members(&mut self, priority: Priority) -> Result<(), Progress> {
+    fn take_members(
+        &mut self,
+        priority: Priority,
+        decisions: &mut Decisions,
+    ) -> Result<(), Progress> {
         loop {
             let Stage { members: Members::Exactly(locks), mode, .. } = &self.stages[self.stage]
             else {
@@ -125,10 +133,11 @@ impl Taking {
             };
             let slots = self.had[self.stage].members.alike(locks, *mode);
             let tried = match self.asked {
-                None => take_each(locks, *mode, priority, &self.owner, slots),
+                None => take_each(locks, *mode, priority, &self.owner, slots, decisions),
                 Some(slot) => {
                     let lock = &locks[slots.len()];
-                    let tried = lock.try_take(*mode, priority);
+                    let at = self.owner.stripe();
+                    let tried = lock.try_take_at(*mode, priority, at, decisions);
                     if tried == Tried::Taken {
                         self.owner.record_hold(slot, LockId::of(lock), *mode);
                         slots.push(slot);
@@ -164,7 +173,7 @@ impl Taking {
         let Some(found) = found.filter(|found| !found.is_deleted()) else {
             return Err(Progress::Failed(Reason::Deleted));
         };
-        Arc::make_mut(locks)[at] = found;
+        locks.make_mut()[at] = found;
         self.had[self.stage].members.moved_to(locks);
         Ok(())
     }
@@ -190,10 +199,10 @@ impl Taking {
     }
 
     /// Takes what is free of an opportunistic stage, in one go.
-    fn take_free(&mut self, priority: Priority) -> Result<(), Progress> {
+    fn take_free(&mut self, priority: Priority, decisions: &mut Decisions) -> Result<(), Progress> {
         // Nothing is free if the set-lock is not.
-        match self.take_top(priority) {
-            Ok(()) => self.take_free_members(priority),
+        match self.take_top(priority, decisions) {
+            Ok(()) => self.take_free_members(priority, decisions),
             Err(Progress::Blocked) => self.forget_asked(),
             Err(progress) => return Err(progress),
         }
@@ -207,7 +216,7 @@ impl Taking {
         Ok(())
     }
 
-    fn take_free_members(&mut self, priority: Priority) {
+    fn take_free_members(&mut self, priority: Priority, decisions: &mut Decisions) {
         let stage = &self.stages[self.stage];
         let listed;
         let candidates = match &stage.members {
@@ -219,9 +228,9 @@ impl Taking {
             }
         };
         let had = self.had[self.stage].members.each();
-        let mut filler = self.owner.filler();
+        let (mut filler, at) = (self.owner.filler(), self.owner.stripe());
         for lock in candidates {
-            if lock.try_take(stage.mode, priority) == Tried::Taken {
+            if lock.try_take_at(stage.mode, priority, at, decisions) == Tried::Taken {
                 let slot = filler.hold(LockId::of(lock), stage.mode);
                 had.push(Hold { lock: Arc::clone(lock), mode: stage.mode, slot });
             }
@@ -249,7 +258,31 @@ impl Members {
     }
 }
 
-/// Takes a lock in a slot claimed for it, if that needs no waiting. A lock that another thread asks for as the same owner counts
+/// As [`take_at_once`], a set-lock.
+#[inline]
+pub(crate) fn take_top(
+    lock: &Arc<Lock>,
+    mode: Mode,
+    priority: Priority,
+    owner: &Owner,
+    slot: Slot,
+    decisions: &mut Decisions,
+) -> Tried {
+    let at = owner.stripe();
+    let tried = lock.try_take_at(mode, priority, at, decisions);
+    if tried != Tried::Taken {
+        return tried;
+    }
+    let id = LockId::of(lock);
+    if owner.twin(slot, id).is_some() {
+        lock.release(mode, at, decisions);
+        return Tried::Blocked;
+    }
+    owner.record_hold(slot, id, mode);
+    Tried::Taken
+}
+
+/// Takes a lock by itself in a slot claimed for it, if that needs no waiting. A lock that another thread asks for as the same owner counts
 /// as blocked.
 #[inline(always)]
 pub(crate) fn take_at_once(
@@ -279,10 +312,20 @@ pub(crate) fn take_each(
     priority: Priority,
     owner: &Owner,
     slots: &mut SlotList,
+    decisions: &mut Decisions,
 ) -> Tried {
+    let at = owner.stripe();
+    let todo = &locks[slots.len()..];
+    if let [lock] = todo {
+        let tried = lock.try_take_at(mode, priority, at, decisions);
+        if tried == Tried::Taken {
+            slots.push(owner.hold(LockId::of(lock), mode));
+        }
+        return tried;
+    }
     let mut filler = owner.filler();
-    for lock in &locks[slots.len()..] {
-        match lock.try_take(mode, priority) {
+    for lock in todo {
+        match lock.try_take_at(mode, priority, at, decisions) {
             Tried::Taken => slots.push(filler.hold(LockId::of(lock), mode)),
             tried => return tried,
         }

@@ -7,4 +7,5 @@
 
 mod locks;
 mod pending;
+mod striped;
 mod support;

@@ -139,6 +139,7 @@ fn threads(cores: Cores) -> Vec<Contender<'static>> {
             let _guard = lock.exclusive(&owners[who]).wait().unwrap();
             transfers.held_by(who);
         }),
+        in_line_before(cores),
         condvar(cores),
         two_threads("parking_lot 0.13 mutex, fair unlock", cores, move |who, transfers| {
             let guard = fair.lock();
@@ -150,6 +151,32 @@ fn threads(cores: Cores) -> Vec<Contender<'static>> {
             transfers.held_by(who);
         }),
     ]
+}
+
+/// Each stands in line again, as another owner, before it gives the lock back. So the one woken finds the other waiting, though it
+/// may run before that one could have asked: on one core that is the rule.
+fn in_line_before(cores: Cores) -> Contender<'static> {
+    let lock = SharedLock::new("config");
+    counted("tierlock, in line before it gives back", move |transfers| {
+        let play = |who| {
+            cores.enter();
+            let owners = [Owner::new("job"), Owner::new("job")];
+            let mut guard = lock.exclusive(&owners[1]).wait().unwrap();
+            for owner in owners.iter().cycle() {
+                transfers.held_by(who);
+                let next = lock.exclusive(owner).enqueue();
+                if transfers.is_over() {
+                    break;
+                }
+                drop(guard);
+                guard = next.wait().unwrap();
+            }
+        };
+        thread::scope(|scope| {
+            let play = &play;
+            (0..2).for_each(|who| drop(scope.spawn(move || play(who))));
+        });
+    })
 }
 
 /// Half of a round trip.

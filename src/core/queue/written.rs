@@ -1,10 +1,11 @@
 //! A queue as it is written down, and the checks on what comes back.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::members::Members;
 use super::{Conversion, Group, Queue, Rank, Ticket};
 use crate::core::held::Held;
 use crate::core::mode::Mode;
@@ -94,7 +95,7 @@ impl<W> Queue<W> {
             });
         }
         for group in written.groups {
-            let mut members = BTreeMap::new();
+            let mut members = Members::new();
             for (number, waiter) in group.members {
                 members.insert(ticket(number)?, waiter);
             }
@@ -110,9 +111,9 @@ impl<W> Queue<W> {
         mode: Mode,
         priority: Priority,
         earliest: Ticket,
-        members: BTreeMap<Ticket, W>,
+        members: Members<W>,
     ) -> Result<(), Flaw> {
-        let Some(&first) = members.keys().next() else { return Err("a group of nobody") };
+        let Some((first, _)) = members.iter().next() else { return Err("a group of nobody") };
         let full = if mode.admits(mode) { Held::SHARERS_MAX } else { 1 };
         // Who goes alone stands in no place but its own; a group keeps that of a member that left.
         let stands = if full == 1 { first..=first } else { Ticket(1)..=first };
@@ -126,7 +127,7 @@ impl<W> Queue<W> {
         if members.len() as u64 == full {
             self.open.remove(&(mode, priority));
         }
-        self.places.extend(members.keys().map(|&ticket| (ticket, id)));
+        self.places.extend(members.iter().map(|(ticket, _)| (ticket, id)));
         self.groups.insert(id, Group { mode, priority, members });
         Ok(())
     }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Enqueued, Held, Lock, Mode, Ordering, Trial, Tried, Who};
+use super::{Answer, Enqueued, Held, Lock, Mode, Ordering, Stripe, Trial, Tried, Who};
 
 use Answer::{Blocked, Deleted, Done, Granted, TooLate, Waits, Withdrawn, WouldDeadlock};
 use Mode::{Exclusive, IntentExclusive, IntentShared, Shared, SharedIntentExclusive};
+
+/// Where owners of no interest are counted.
+const AT: Stripe = Stripe::of(0);
 
 /// A lock held by the first, for which the others wait, all at priority 0.
 fn held_by(holder: (Who, Mode), waiters: &[(Who, Mode)]) -> Trial {
@@ -492,7 +495,7 @@ mod rule_13_abandonment {
         let lock = Trial::new().lock;
         assert_eq!(lock.try_take(Exclusive, 0), Tried::Taken);
         lock.abandon(&Arc::from(name));
-        lock.release(Exclusive, &mut Vec::new());
+        lock.release(Exclusive, AT, &mut Vec::new());
         lock
     }
 
@@ -513,7 +516,7 @@ mod rule_13_abandonment {
     fn an_emptied_queue_does_not_forget_who_abandoned_the_lock() {
         let (lock, mut decided) = (abandoned_by("job-1"), Vec::new());
         assert_eq!(lock.enqueue(Shared, 0, 'r', &mut decided), Enqueued::Granted);
-        lock.release(Shared, &mut decided);
+        lock.release(Shared, AT, &mut decided);
         assert_eq!(lock.take_abandoned().as_deref(), Some("job-1"));
     }
 }
@@ -533,7 +536,7 @@ mod a_full_lock {
 
     fn released(lock: &Lock<Who>, mode: Mode) -> String {
         let mut decided = Vec::new();
-        lock.release(mode, &mut decided);
+        lock.release(mode, AT, &mut decided);
         decided.into_iter().map(|d| d.waiter).collect()
     }
 
@@ -566,7 +569,7 @@ mod a_full_lock {
     fn a_downgrade_to_a_mode_that_many_hold_spills_nothing() {
         let lock = held_by_many(&[(IntentShared, MAX - 1), (IntentExclusive, 1)]);
         assert_eq!(lock.try_take(IntentShared, 0), Tried::Blocked);
-        lock.downgrade(IntentExclusive, IntentShared, &mut Vec::new());
+        lock.downgrade(IntentExclusive, IntentShared, AT, &mut Vec::new());
         assert_eq!(lock.held(), Held::FREE.with(IntentShared, MAX));
     }
 
@@ -575,7 +578,7 @@ mod a_full_lock {
     fn an_upgrade_at_once_leaves_no_place_that_somebody_waits_for() {
         let lock = held_by_many(&[(IntentShared, MAX)]);
         assert_waits(&lock, 'a', IntentShared);
-        assert!(lock.try_convert(IntentShared, IntentExclusive));
+        assert!(lock.try_convert(IntentShared, IntentExclusive, AT));
         assert!(lock.inspect(|held, queue| queue.expect("a waits").next(held).is_none()));
         assert_eq!(released(&lock, IntentExclusive), "a");
     }

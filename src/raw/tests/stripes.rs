@@ -1,0 +1,45 @@
+//! Stripes that are full, and gates that open again.
+
+use super::{Enqueued, Held, Lock, Mode, Stripe, Trial, Tried, Who};
+
+use Mode::{IntentExclusive, IntentShared, Shared};
+
+const AT: Stripe = Stripe::of(0);
+const MAX: u64 = Held::SHARERS_MAX;
+
+/// A lock counted in stripes, with so many holders.
+fn striped(holders: &[(Mode, u64)]) -> Lock<Who> {
+    let lock = Trial::new().striped;
+    let mut slow = lock.slow.lock();
+    lock.close(lock.stripes.as_ref().expect("it has some"));
+    for (mode, count) in holders {
+        (0..*count).for_each(|_| lock.shift(None, *mode, AT));
+    }
+    lock.settle(&mut slow, &mut Vec::new());
+    drop(slow);
+    lock
+}
+
+#[test]
+fn stripes_that_are_full_let_nobody_past() {
+    for mode in [IntentShared, IntentExclusive, Shared] {
+        let (lock, mut decided) = (striped(&[(mode, MAX)]), Vec::new());
+        let elsewhere = Stripe::of(1);
+        assert_eq!(lock.try_take_at(mode, 0, elsewhere, &mut decided), Tried::Blocked);
+        let enqueued = lock.enqueue(mode, 0, 'a', &mut decided);
+        assert!(matches!(enqueued, Enqueued::Pending(_)), "{enqueued:?}");
+        lock.release(mode, AT, &mut decided);
+        assert_eq!(decided.into_iter().map(|d| d.waiter).collect::<String>(), "a");
+    }
+}
+
+#[test]
+fn a_gate_that_many_have_passed_is_open_again_when_they_are_few() {
+    let (lock, mut decided) = (striped(&[(Shared, 200_000)]), Vec::new());
+    assert!(!lock.flags().is_open_for(Shared));
+    assert_eq!(lock.try_take_at(Shared, 0, AT, &mut decided), Tried::Taken);
+    (0..200_000).for_each(|_| lock.release(Shared, AT, &mut decided));
+    assert_eq!(lock.try_take_at(Shared, 0, AT, &mut decided), Tried::Taken);
+    assert!(lock.flags().is_open_for(Shared));
+    assert_eq!(lock.held(), Held::FREE.with(Shared, 2));
+}
