@@ -421,5 +421,5 @@ impl<W> Slow<W> {
     }
 }
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;

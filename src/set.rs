@@ -6,14 +6,13 @@ use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
-
 use crate::bundle::Locks;
 use crate::core::mode::Mode;
 use crate::error::{Abandoned, BuildError};
 use crate::hold::Lock;
 use crate::name::LockName;
 use crate::request::{Membership, SetRequest, Which};
+use crate::sync::{Mutex, RwLock};
 use crate::task::{Directory, Members, Stage};
 use crate::waits::Tally;
 

@@ -120,7 +120,7 @@ impl<W> Queue<W> {
     }
 
     /// Pending requests.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn len(&self) -> usize {
         self.conversions.len() + self.places.len()
     }
@@ -371,5 +371,5 @@ impl<W> Conversion<W> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
