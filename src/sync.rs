@@ -23,6 +23,35 @@ pub(crate) fn fence_after_exchange() {
     }
 }
 
+/// What is not ordered by tools when whole locks are.
+pub(crate) mod unwatched {
+    use std::cell::Cell;
+
+    pub(crate) use std::sync::OnceLock;
+    pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+
+    /// A number for this thread, never given to another.
+    #[inline]
+    pub(crate) fn this_thread() -> u64 {
+        static GIVEN: AtomicU64 = AtomicU64::new(0);
+        thread_local! {
+            static NUMBER: Cell<u64> = const { Cell::new(0) };
+        }
+        NUMBER.with(|number| {
+            if number.get() == 0 {
+                number.set(GIVEN.fetch_add(1, Ordering::Relaxed) + 1);
+            }
+            number.get()
+        })
+    }
+}
+
+/// What conditions are made of, which have models of their own.
+pub(crate) mod pipe {
+    pub(crate) use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+    pub use parking_lot::{Mutex, MutexGuard};
+}
+
 #[cfg(not(any(tierlock_loom, tierlock_shuttle)))]
 mod imp {
     use std::time::Instant;

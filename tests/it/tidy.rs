@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("sync", &[]),
     ("clock", &[]),
-    ("condition", &["clock"]),
+    ("condition", &["clock", "sync"]),
     ("name", &[]),
     ("request", &["core"]),
     ("error", &["core", "name", "request"]),
@@ -56,7 +56,7 @@ const FORBIDDEN_CRATES_IN_CORE: &[&str] = &["crossbeam", "parking_lot", "tracing
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("Instant::now", &["clock.rs"]),
     ("SystemTime", &[]),
-    ("tierlock_loom", &["sync.rs"]),
+    ("tierlock_loom", &["owner/slots.rs", "sync.rs"]),
     ("tierlock_shuttle", &["sync.rs"]),
 ];
 
