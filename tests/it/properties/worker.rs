@@ -129,13 +129,19 @@ impl Ground {
         Worker { thread, dice, ground: self, session, waits }
     }
 
+    /// Who holds and who waits.
+    pub(crate) fn snapshot(&self) -> String {
+        self.manager.monitor().snapshot().to_string()
+    }
+
     /// Nothing is held any more, and whoever comes next is told of all that was abandoned.
     pub(crate) fn assert_at_rest(&self) {
         let table = self.table.held.lock().unwrap();
         assert!(table.values().all(|held| *held == Held::default()));
         let mut last = self.manager.session("last");
         let everything: Vec<_> = self.levels.iter().map(|level| level.id.exclusive(ALL)).collect();
-        let acquired = last.acquire(everything).now().expect("everything is free");
+        let acquired = last.acquire(everything).now();
+        let acquired = acquired.unwrap_or_else(|error| panic!("{error}\n{}", self.snapshot()));
         self.table.told(acquired.abandoned());
         let untold = self.table.abandoned.lock().unwrap();
         let names = |level: &Level| {
