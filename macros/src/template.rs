@@ -289,6 +289,7 @@ fn outside_quotes(text: &str) -> impl Iterator<Item = (usize, char)> {
 /// # Panics
 /// If that makes neither an expression nor an error that says something.
 #[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "the fuzzer takes this file by itself"))]
 pub(crate) fn replay(template: &str) {
     let function = quote!(
         fn grow(&self, share: Share, id: u32, (snap, r#type): (Snap, Type)) {}

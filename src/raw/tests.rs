@@ -1,5 +1,5 @@
 //! One lock beside a naive model of it: whatever is done is done to both, and they have to agree.
-#![cfg_attr(fuzzing, allow(dead_code, reason = "a fuzzer needs the steps alone"))]
+#![cfg_attr(fuzzing, allow(dead_code, unused_imports, reason = "a fuzzer needs the steps alone"))]
 
 pub(crate) mod bytes;
 #[cfg(test)]
