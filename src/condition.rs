@@ -3,6 +3,17 @@
 //! Each stands beside a [`Mutex`] of yours, parking_lot's, and every call but the questions takes that mutex's
 //! guard. A notification disconnects a channel, as closing the write end hangs up a pipe: it reaches any number
 //! of waiters at once, each with its own deadline, without polling and without a file descriptor.
+//!
+//! Whoever notifies holds the mutex alone. Over a lock that it shared, a waiter could come in the middle of a notification, and
+//! hear nothing of it; so this does not compile:
+//!
+//! ```compile_fail,E0308
+//! use std::sync::RwLock;
+//! use tierlock::condition::PipeCondition;
+//!
+//! let (lock, condition) = (RwLock::new(()), PipeCondition::<&str>::new());
+//! condition.notify_all(&lock.read().unwrap());
+//! ```
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -10,11 +21,10 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-#[doc(no_inline)]
-pub use parking_lot::{Mutex, MutexGuard};
-
 use crate::clock;
+#[doc(no_inline)]
+pub use crate::sync::pipe::{Mutex, MutexGuard};
+use crate::sync::pipe::{Receiver, RecvTimeoutError, Sender, bounded};
 
 /// How a wait with a deadline ended.
 ///
@@ -239,7 +249,7 @@ impl SingleNotifyCondition {
             *count += 1;
             return Ok(receiver.clone());
         }
-        let (sender, receiver) = crossbeam_channel::bounded(0);
+        let (sender, receiver) = bounded(0);
         *state = State::Waited { count: 1, mutex, sender, receiver: receiver.clone() };
         Ok(receiver)
     }

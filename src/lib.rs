@@ -47,6 +47,11 @@ pub mod template;
 mod timer;
 mod waits;
 
+/// Steps as bytes, for fuzzers, whose build sets the flag.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use crate::raw::tests::bytes::replay as replay_lock;
+
 pub use crate::acquire::{Acquire, Acquiring};
 pub use crate::chain::Ageing;
 pub use crate::change::{ChangeMembers, UpgradeNames};

@@ -505,5 +505,5 @@ impl<W: Clone> Busy<W> {
     }
 }
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;

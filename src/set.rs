@@ -6,8 +6,6 @@ use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use parking_lot::{Mutex, RwLock};
-
 use crate::beyond::Beyond;
 use crate::bundle::Locks;
 use crate::core::mode::Mode;
@@ -15,6 +13,7 @@ use crate::error::{Abandoned, BuildError};
 use crate::hold::Lock;
 use crate::name::LockName;
 use crate::request::{Membership, SetRequest, Which};
+use crate::sync::{Mutex, RwLock};
 use crate::task::{Directory, Members, Stage};
 use crate::waits::Tally;
 

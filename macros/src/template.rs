@@ -283,3 +283,38 @@ fn outside_quotes(text: &str) -> impl Iterator<Item = (usize, char)> {
         !quoted && !quote
     })
 }
+
+/// Expands whatever is written, as a fuzzer does.
+///
+/// # Panics
+/// If that makes neither an expression nor an error that says something.
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "the fuzzer takes this file by itself"))]
+pub(crate) fn replay(template: &str) {
+    let function = quote!(
+        fn grow(&self, share: Share, id: u32, (snap, r#type): (Snap, Type)) {}
+    );
+    let function: syn::ItemFn = syn::parse2(function).expect("a function");
+    let literal = LitStr::new(template, Span::call_site());
+    match expand(&literal, &Scope::of(&function.sig)) {
+        Ok(name) => drop(syn::parse2::<Expr>(name).expect("an expression")),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn each_entry_is_an_expression_or_an_error() {
+    use std::{fs, path::Path};
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/template");
+    let entries =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut count = 0;
+    for entry in entries {
+        let path = entry.expect("a folder that can be read").path();
+        println!("{}", path.display());
+        replay(&String::from_utf8_lossy(&fs::read(path).expect("a file that can be read")));
+        count += 1;
+    }
+    assert!(count > 0, "nothing in {}", folder.display());
+}

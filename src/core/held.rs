@@ -266,11 +266,14 @@ mod tests {
     #[test]
     fn room_is_counted_over_all_modes() {
         let (few, max) = (FEW, Held::SHARERS_MAX);
-        for a in [0, 1, few - 1, few, few + 1, max - few, max - 1] {
+        let (one, other) = (Mode::IntentShared, Mode::Shared);
+        for a in [0, 1, few - 1, few, few + 1, 3 * few, max - few, max - 1] {
             for b in [0, 1, few - 1, few].into_iter().filter(|b| a + b <= max) {
-                let held = Held::FREE.with(Mode::IntentShared, a).with(Mode::Shared, b);
-                let room = max - a - b;
-                assert!(held.has_room(room) && !held.has_room(room + 1), "{held:?}");
+                for (one, other) in [(one, other), (other, one)] {
+                    let held = Held::FREE.with(one, a).with(other, b);
+                    let room = max - a - b;
+                    assert!(held.has_room(room) && !held.has_room(room + 1), "{held:?}");
+                }
             }
         }
     }
@@ -311,6 +314,24 @@ mod tests {
         let (stripe, all) = (least_crowded(STRIPE_CROWDED), least_crowded(CROWDED));
         // Three modes in sixteen stripes, each as full as it gets, beside what there was when the gate was opened.
         assert!(3 * 16 * stripe + 3 * all < Held::SHARERS_MAX);
+    }
+
+    #[test]
+    fn a_quarter_in_each_of_three_modes_leaves_no_room_for_another() {
+        let counted = [Mode::IntentShared, Mode::IntentExclusive, Mode::Shared];
+        let held = counted.into_iter().fold(Held::FREE, |held, mode| held.with(mode, FEW));
+        assert!(held.has_room(FEW - 1) && !held.has_room(FEW), "{held:?}");
+    }
+
+    #[test]
+    fn a_word_is_told_by_its_modes_and_marks() {
+        let held = Held::FREE.with(Mode::Shared, 2).with(Mode::IntentShared, 1);
+        assert_eq!(format!("{held:?}"), "{intent-shared x 1, shared x 2}");
+        let marks = [(Held::QUEUED, "queued"), (Held::DELETED, "deleted")];
+        for (mark, name) in marks.into_iter().chain([(Held::ABANDONED, "abandoned")]) {
+            assert_eq!(format!("{mark:?}"), format!("{{{name}}}"));
+            assert!(mark.is(mark) && !Held::FREE.is(mark));
+        }
     }
 
     #[test]

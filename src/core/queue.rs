@@ -143,7 +143,7 @@ impl<W> Queue<W> {
     }
 
     /// Pending requests.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn len(&self) -> usize {
         self.conversions.len() + self.places.len()
     }
@@ -420,5 +420,5 @@ impl<W> Conversion<W> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod tests;

@@ -4,14 +4,11 @@
 //! threads of the same owner are guests: they share a list in which places are taken by compare-exchange. Any thread may change
 //! or free the word of a lock that it was handed.
 
-// Not the facade's: no grant depends on a slot, and models need not look into them.
-use std::cell::Cell;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-
 use super::{LockId, Record};
 use crate::core::mode::Mode;
 use crate::sync::fence_after_exchange;
+// No grant depends on a slot, so models of locks need not look into them; they have a model of their own.
+use crate::sync::unwatched::{AtomicU64, AtomicUsize, OnceLock, Ordering, fence, this_thread};
 
 /// Index of a slot; those of guests have the high bit.
 pub(crate) type Slot = u32;
@@ -37,21 +34,6 @@ fn decode(bits: usize) -> Option<(LockId, Record)> {
         _ => Record::Asked,
     };
     Some((LockId(bits & !CODE_MASK), record))
-}
-
-/// A number for this thread, never given to another.
-#[inline]
-fn this_thread() -> u64 {
-    static GIVEN: AtomicU64 = AtomicU64::new(0);
-    thread_local! {
-        static NUMBER: Cell<u64> = const { Cell::new(0) };
-    }
-    NUMBER.with(|number| {
-        if number.get() == 0 {
-            number.set(GIVEN.fetch_add(1, Ordering::Relaxed) + 1);
-        }
-        number.get()
-    })
 }
 
 pub(super) struct Slots {
@@ -306,7 +288,7 @@ const fn locate(at: usize) -> (usize, usize) {
 impl List {
     fn new() -> Self {
         Self {
-            first: [const { AtomicUsize::new(FREE) }; FIRST],
+            first: std::array::from_fn(|_| AtomicUsize::new(FREE)),
             chunks: OnceLock::new(),
             used: AtomicUsize::new(0),
             hint: AtomicUsize::new(0),
@@ -328,7 +310,7 @@ impl List {
     }
 
     fn chunk(&self, chunk: usize) -> &[AtomicUsize] {
-        let chunks = self.chunks.get_or_init(|| Box::new([const { OnceLock::new() }; CHUNKS]));
+        let chunks = self.chunks.get_or_init(|| Box::new(std::array::from_fn(|_| OnceLock::new())));
         let make = || (0..FIRST << chunk).map(|_| AtomicUsize::new(FREE)).collect();
         chunks[chunk].get_or_init(make)
     }
@@ -439,7 +421,8 @@ impl List {
     }
 }
 
-#[cfg(test)]
+// The models take this file by itself, and run none of these.
+#[cfg(all(test, not(tierlock_loom)))]
 mod tests {
     use super::*;
     use std::sync::Arc;

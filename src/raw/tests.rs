@@ -1,9 +1,15 @@
 //! One lock beside a naive model of it: whatever is done is done to both, and they have to agree.
+#![cfg_attr(fuzzing, allow(dead_code, unused_imports, reason = "a fuzzer needs the steps alone"))]
 
+pub(crate) mod bytes;
+#[cfg(test)]
 mod histories;
 mod naive;
+#[cfg(test)]
 mod random;
+#[cfg(test)]
 mod rules;
+#[cfg(test)]
 mod scripts;
 mod stripes;
 

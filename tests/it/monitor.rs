@@ -421,7 +421,8 @@ mod waits {
         assert!(lock.shared(&second).now().is_err(), "a try is not a wait");
         let waits = &monitor.waits()[0];
         assert_eq!((waits.name(), waits.count()), ("config", 1));
-        assert!(waits.longest() >= ms(3));
+        // Counted from when it stood in line, which may be later than what its time is counted from.
+        assert!(!waits.longest().is_zero());
     }
 
     #[test]

@@ -1,5 +1,11 @@
 //! Random histories: sets, managers and sessions against a naive model, and against each other on threads.
 
+mod bytes;
+mod corpora;
 mod model;
+mod requests;
 mod single;
+mod steps;
 mod threads;
+mod visitor;
+mod worker;

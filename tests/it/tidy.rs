@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("sync", &[]),
     ("clock", &[]),
-    ("condition", &["clock"]),
+    ("condition", &["clock", "sync"]),
     ("name", &["core"]),
     ("request", &["core"]),
     ("error", &["core", "name", "request"]),
@@ -34,7 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pending", &["chain", "clock", "core", "descriptor", "sync", "target", "task", "timer"]),
     ("acquire", &["chain", "clock", "core", "pending", "target"]),
     ("shared_lock", &["acquire", "core", "error", "hold", "name", "owner", "raw", "target", "task"]),
-    ("set", &["beyond", "bundle", "core", "error", "hold", "name", "request", "task", "waits"]),
+    ("set", &["beyond", "bundle", "core", "error", "hold", "name", "request", "sync", "task", "waits"]),
     ("set_hold", &["bundle", "core", "error", "hold", "name", "owner", "raw", "request", "set", "task"]),
     ("change", &["beyond", "core", "error", "hold", "name", "owner", "request", "set", "set_hold", "target", "task"]),
     ("lock_set", &["acquire", "change", "core", "error", "hold", "owner", "request", "set", "set_hold", "target", "task"]),
@@ -61,7 +61,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("Instant::now", &["clock.rs"]),
     ("clock_gettime", &["clock.rs"]),
     ("SystemTime", &["clock.rs"]),
-    ("tierlock_loom", &["sync.rs"]),
+    ("tierlock_loom", &["owner/slots.rs", "sync.rs"]),
+    ("tierlock_shuttle", &["sync.rs"]),
 ];
 
 /// What neither the library nor its tests contain.

@@ -12,7 +12,7 @@ use tierlock::{
 };
 
 use crate::support::{
-    LONG, Waiter, admits, holds, ms, now, on_a_slow_machine, slots, until, waits,
+    LONG, Waiter, admits, holds, ms, now, on_a_slow_machine, panic_holding, slots, until, waits,
 };
 
 fn set<const COUNT: usize>(names: [&str; COUNT]) -> LockSet {
@@ -146,7 +146,8 @@ fn t3_whoever_is_let_in_above_finds_everything_below_free() {
 }
 
 /// Ganeti: a condition over a lock that the notifier holds shared loses notifications. Here a condition stands over a mutex, and
-/// notifying takes the mutex's guard: nobody registers in the middle of it.
+/// notifying takes the mutex's guard, and no guard that others share, as an example that does not compile shows: nobody registers
+/// in the middle of it.
 #[test]
 fn t4_no_notification_is_lost() {
     const TURNS: usize = 2000;
@@ -354,6 +355,20 @@ fn t15_waiters_that_leave_at_any_moment_strand_nobody() {
         }
     });
     assert!(admits(&lock, Exclusive));
+}
+
+/// The same by an exception in earnest: the thread that waits panics, and those behind it need nobody's release.
+#[test]
+fn t15_a_waiter_that_is_unwound_lets_those_behind_it_go() {
+    let lock = SharedLock::new("config");
+    let [reader, writer] = [Owner::new("reader"), Owner::new("writer")];
+    let held = lock.shared(&reader).now().unwrap();
+    let pending = lock.exclusive(&writer).enqueue();
+    assert!(!pending.is_decided());
+    let behind = waits(&lock, "behind", Shared, |request| request);
+    panic_holding(pending);
+    assert!(behind.join().is_ok());
+    drop(held);
 }
 
 /// Ganeti: of a batch that is half awake some own the lock and some are pending. Here whoever releases it hands it to all of them.

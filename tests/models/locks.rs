@@ -161,6 +161,22 @@ fn a_downgrade_lets_readers_in_beside_it_and_keeps_writers_out() {
 }
 
 #[test]
+fn a_downgrade_lets_the_reader_that_waits_go_at_once() {
+    explore(|| {
+        let guarded = Guarded::new();
+        let owner = Owner::new("a");
+        let mut guard = guarded.lock.exclusive(&owner).wait().unwrap();
+        let reader = guarded.spawn(|g| g.visit("b", Mode::Shared));
+        guarded.write();
+        guard.downgrade();
+        // Held to the end: the reader must not need its release.
+        reader.join().unwrap();
+        drop(guard);
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
 fn an_upgrade_waits_for_the_other_reader_and_goes_before_the_writer() {
     explore_bounded(|| {
         let guarded = Guarded::new();

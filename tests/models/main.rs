@@ -5,7 +5,29 @@
 //! passed, so a timed request withdraws at once and meets whatever grants it in every interleaving.
 #![cfg(tierlock_loom)]
 
+mod conditions;
 mod locks;
+mod owner;
 mod pending;
 mod striped;
 mod support;
+mod sync;
+
+#[path = "../../src/condition.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the library needs the rest")]
+mod condition;
+
+/// As the files of the library that are modelled by themselves expect it.
+mod clock {
+    #[expect(clippy::disallowed_methods, reason = "nobody looks at it")]
+    pub(crate) fn now() -> std::time::Instant {
+        std::time::Instant::now()
+    }
+}
+
+/// The same.
+mod core {
+    pub(crate) mod mode {
+        pub(crate) use tierlock::Mode;
+    }
+}

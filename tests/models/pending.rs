@@ -175,6 +175,22 @@ fn a_priority_changed_while_the_lock_is_granted_strands_nobody() {
 }
 
 #[test]
+fn a_writer_made_less_urgent_lets_the_reader_behind_it_go() {
+    explore(|| {
+        let guarded = Guarded::new();
+        let [holder, writer] = ["a", "b"].map(Owner::new);
+        let held = guarded.lock.shared(&holder).wait().unwrap();
+        let pending = guarded.lock.exclusive(&writer).enqueue();
+        let reader = guarded.spawn(|g| g.visit("c", Mode::Shared));
+        pending.set_priority(1);
+        // Both stay to the end: the reader must not need them to leave.
+        reader.join().unwrap();
+        drop((pending, held));
+        guarded.assert_at_rest();
+    });
+}
+
+#[test]
 fn a_thread_and_a_channel_hear_of_one_grant() {
     explore(|| {
         let guarded = Guarded::new();

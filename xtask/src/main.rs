@@ -1,8 +1,10 @@
 //! The chores of the project, each one command: what CI runs is what you run.
 
+mod bugs;
 mod instructions;
 mod step;
 mod valgrind;
+mod verify;
 
 use std::env;
 use std::process::ExitCode;
@@ -16,8 +18,15 @@ The chores of the project. Each runs its steps in turn, prints how long each too
 Usage: cargo xtask <CHORE>
 
 Chores:
-  test          Every test: units, behaviour, documentation, examples, and the models of what threads may do to
-                each other. Needs nothing but Rust and a C compiler; no test needs a server.
+  test          Every test: units, behaviour, documentation, examples, what fuzzers came upon, and what threads may
+                do to each other: models, random schedules, a short soak. Needs nothing but Rust and a C compiler;
+                no test needs a server.
+  verify        The long form, and what needs more tools: what each part proves, and how far it went, is in
+                docs/verification.md.
+      [PART...]                These parts only: models, bugs, shuttle, fuzz, thread-sanitizer, address-sanitizer,
+                               mutants, soak.
+  soak          Everything at once on real threads, checked by another hand, while memory and descriptors are watched.
+      --minutes N              For so long.
   ci            What a change has to pass: format, lints, documentation, `test`, the builds with other features,
                 one short run of each example and benchmark, and `instructions`.
   bench         Compares tierlock with what one would use instead, and prints a table of 12 rows.
@@ -45,6 +54,8 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
+        ["verify", ref parts @ ..] => verify::run(parts),
+        ["soak", "--minutes", minutes] => run(&[verify::soak(minutes)]),
         ["bench", ref options @ ..] => run(&bench(options)),
         ["instructions"] => instructions::run(Purpose::Compare),
         ["instructions", "--bless"] => instructions::run(Purpose::Bless),
@@ -62,13 +73,24 @@ fn test() -> Vec<Step> {
             "tests",
             "test --package tierlock --package tierlock-macros --package xtask --all-features",
         ),
-        // Optimised, since a model runs each history of its threads, and apart, since the flags reach every crate.
-        Step::new("models", "test --package tierlock --test models --release")
-            .within("loom")
-            .env("RUSTFLAGS", "--cfg tierlock_loom -C debug-assertions")
-            // Fewer miss a weakened ordering, more take hours.
-            .env("LOOM_MAX_PREEMPTIONS", "3"),
+        models(),
+        shuttle("6000"),
     ]
+}
+
+/// Optimised, since a model runs each history of its threads, and apart, since the flags reach every crate.
+fn models() -> Step {
+    Step::new("models", "test --package tierlock --test models --release")
+        .within("loom")
+        .env("RUSTFLAGS", "--cfg tierlock_loom -C debug-assertions")
+}
+
+/// So many schedules of each scheduler in each test.
+fn shuttle(schedules: &'static str) -> Step {
+    Step::new("schedules", "test --package tierlock --test shuttle --release")
+        .within("shuttle")
+        .env("RUSTFLAGS", "--cfg tierlock_shuttle -C debug-assertions")
+        .env("TIERLOCK_SCHEDULES", schedules)
 }
 
 fn ci() -> Vec<Step> {
@@ -82,6 +104,11 @@ fn ci() -> Vec<Step> {
         Step::new("build, default features", "build --package tierlock"),
         Step::new("build, no features", "build --package tierlock --no-default-features"),
         Step::new("tests of the benchmarks", "test --package tierlock-bench"),
+        // Misuse stays an error where assertions are off.
+        Step::new(
+            "misuse, in a release",
+            "test --release --package tierlock --test it -- misuse traps",
+        ),
         Step::new("instructions", "xtask instructions"),
     ];
     let examples = [

@@ -13,13 +13,14 @@ pub(crate) struct Step {
     variables: Vec<(&'static str, &'static str)>,
     /// A folder of its own for what is built.
     folder: Option<&'static str>,
+    nightly: bool,
 }
 
 impl Step {
     /// The arguments are words without blanks in them.
     pub(crate) fn new(name: &'static str, arguments: &str) -> Self {
         let arguments = arguments.split_whitespace().map(str::to_owned).collect();
-        Self { name, arguments, variables: Vec::new(), folder: None }
+        Self { name, arguments, variables: Vec::new(), folder: None, nightly: false }
     }
 
     /// Adds arguments as they are.
@@ -38,9 +39,14 @@ impl Step {
         self
     }
 
+    /// By the nightly toolchain, whichever this one is.
+    pub(crate) fn nightly(self) -> Self {
+        Self { nightly: true, ..self }
+    }
+
     /// Runs the step to its end. What it prints is printed.
     pub(crate) fn run(&self) -> Result<(), String> {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut cargo = self.cargo();
         cargo.current_dir(root()).stdin(Stdio::null());
         cargo.args(&self.arguments).envs(self.variables.iter().copied());
         if let Some(folder) = self.folder {
@@ -54,6 +60,17 @@ impl Step {
     }
 }
 
+impl Step {
+    fn cargo(&self) -> Command {
+        if !self.nightly {
+            return Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        }
+        let mut rustup = Command::new("rustup");
+        rustup.args(["run", "nightly", "cargo"]);
+        rustup
+    }
+}
+
 /// As one would type it.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,7 +80,8 @@ impl fmt::Display for Step {
         for (name, value) in &self.variables {
             write!(f, "{name}={value:?} ")?;
         }
-        write!(f, "cargo {}", self.arguments.join(" "))
+        let toolchain = if self.nightly { " +nightly" } else { "" };
+        write!(f, "cargo{toolchain} {}", self.arguments.join(" "))
     }
 }
 
@@ -86,7 +104,7 @@ pub(crate) fn run(steps: &[Step]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-struct Seconds(Duration);
+pub(crate) struct Seconds(pub(crate) Duration);
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,7 +113,7 @@ impl fmt::Display for Seconds {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the library's clock is its own affair")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

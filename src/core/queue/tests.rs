@@ -1,4 +1,5 @@
 //! What a queue looks like inside, for tests that compare it with a model.
+#![cfg_attr(fuzzing, allow(unused_imports, reason = "a fuzzer runs no tests"))]
 
 use super::{Conversion, Group, Held, Mode, Priority, Queue, Ticket};
 

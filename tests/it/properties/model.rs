@@ -12,6 +12,18 @@ pub(crate) type Name = &'static str;
 /// Every name that histories speak of.
 pub(crate) const UNIVERSE: [Name; 6] = ["a", "b", "c", "d", "e", "root"];
 
+/// Gray's table, as the paper prints it.
+pub(crate) fn compatible(a: Mode, b: Mode) -> bool {
+    const TABLE: [[bool; 5]; 5] = [
+        [true, true, true, true, false],
+        [true, true, false, false, false],
+        [true, false, true, false, false],
+        [true, false, false, false, false],
+        [false, false, false, false, false],
+    ];
+    TABLE[a as usize][b as usize]
+}
+
 /// Some names, or all.
 #[derive(Clone, Debug)]
 pub(crate) enum Which {
@@ -65,7 +77,8 @@ impl Held {
         let tops = self.top().zip(other.top());
         let names =
             self.names.iter().filter_map(|(name, mode)| Some((mode, other.names.get(name)?)));
-        tops.is_none_or(|(a, b)| a.admits(b)) && names.into_iter().all(|(a, b)| a.admits(*b))
+        tops.is_none_or(|(a, b)| compatible(a, b))
+            && names.into_iter().all(|(a, b)| compatible(*a, *b))
     }
 
     /// The mode of the set-lock.
@@ -170,13 +183,13 @@ impl Model {
     }
 
     fn admits_top(&self, owner: usize, level: usize, mode: Mode) -> bool {
-        self.others(owner, level).filter_map(Held::top).all(|other| other.admits(mode))
+        self.others(owner, level).filter_map(Held::top).all(|other| compatible(other, mode))
     }
 
     fn admits_name(&self, owner: usize, level: usize, name: Name, mode: Mode) -> bool {
         self.others(owner, level)
             .filter_map(|held| held.names.get(name))
-            .all(|other| other.admits(mode))
+            .all(|other| compatible(*other, mode))
     }
 
     /// One lock held of a level, to be named in an error.
