@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::member::Member;
-use super::resource::{Foresight, Resource};
+use super::resource::{Expectation, Foresight, Resource};
 use crate::acquire::Acquire;
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
@@ -103,6 +103,7 @@ impl ClusterLock {
             owner: owner.clone(),
             mode,
             priority: None,
+            expectation: None,
         })
     }
 
@@ -190,17 +191,16 @@ pub struct AcquireCluster<'a> {
     mode: Mode,
     /// Known if this thread may go to the engine.
     priority: Option<Priority>,
+    /// There while what was asked for ahead is not taken.
+    expectation: Option<Expectation>,
 }
 
 impl<'a> Acquire<AcquireCluster<'a>> {
     /// Makes the request own lock and owner, so that it and what is pending of it may outlive the borrows.
     pub fn into_owned(self) -> Acquire<AcquireCluster<'static>> {
-        self.map(|AcquireCluster { local, resource, owner, mode, priority }| AcquireCluster {
-            local: local.into_owned(),
-            resource,
-            owner,
-            mode,
-            priority,
+        self.map(|AcquireCluster { local, resource, owner, mode, priority, expectation }| {
+            let local = local.into_owned();
+            AcquireCluster { local, resource, owner, mode, priority, expectation }
         })
     }
 }
@@ -235,11 +235,17 @@ impl Target for AcquireCluster<'_> {
                 owner: Arc::clone(self.owner.name_arc()),
                 waits: patience == Patience::Waits,
             };
-            self.resource.foresee(foresight).map_err(|error| self.refusal(error))?;
+            let expectation = self.resource.foresee(foresight);
+            self.expectation = Some(expectation.map_err(|error| self.refusal(error))?);
         } else {
             self.resource.member().check().map_err(|error| self.refusal(error))?;
         }
         self.local.prepare(patience)
+    }
+
+    fn undo(&mut self) {
+        // What was granted and not taken is not used here any more, of which the lock by itself tells nobody.
+        self.resource.ring();
     }
 
     fn granted(self, task: Option<Task>) -> Result<ClusterGuard, AcquireError> {

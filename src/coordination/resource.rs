@@ -12,7 +12,7 @@ mod round;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Wake, Waker};
 use std::thread::{self, ThreadId};
@@ -58,6 +58,8 @@ pub(crate) struct Resource {
     breaks: AtomicU64,
     /// How long a grant lasts, in milliseconds; 0 for ever.
     lifetime_ms: AtomicU64,
+    /// How many asked ahead, and are about to take what was granted.
+    expected: AtomicUsize,
     /// When the agent settles it by itself, and where it stands in the agent's list.
     pub(super) alarm: Mutex<Option<(Moment, u64)>>,
     bell: Arc<Bell>,
@@ -118,6 +120,7 @@ impl Resource {
             lifetime_ms: AtomicU64::new(0),
             alarm: Mutex::new(None),
             bell: Arc::new(Bell { resource: Weak::clone(me), owner, since: clock::now() }),
+            expected: AtomicUsize::new(0),
             on_abandoned,
             on_broken: OnceLock::new(),
             me: Weak::clone(me),
@@ -258,12 +261,21 @@ impl Resource {
     ///
     /// # Errors
     /// Why the coordinator cannot be asked.
-    pub(crate) fn foresee(&self, foresight: Foresight) -> Result<(), CoordinationError> {
+    pub(crate) fn foresee(
+        self: &Arc<Self>,
+        foresight: Foresight,
+    ) -> Result<Expectation, CoordinationError> {
         self.member.check()?;
-        if self.lock.held().admits_newcomer(foresight.mode) {
-            return Ok(());
+        self.expected.fetch_add(1, Ordering::AcqRel);
+        let expectation = Expectation(Arc::clone(self));
+        if !self.lock.held().admits_newcomer(foresight.mode) {
+            self.take_turn(true, |state| state.foresight = Some(foresight))?;
         }
-        self.take_turn(true, |state| state.foresight = Some(foresight))
+        Ok(expectation)
+    }
+
+    fn is_expected(&self) -> bool {
+        self.expected.load(Ordering::Acquire) > 0
     }
 
     /// Does whatever there is to do; waits for whoever does so already, if `waits`.
@@ -368,6 +380,21 @@ impl fmt::Debug for Resource {
 }
 
 /// Rings for the agent when something happens to the lock.
+/// Somebody is about to take what was granted.
+#[derive(Debug)]
+pub(crate) struct Expectation(Arc<Resource>);
+
+impl Drop for Expectation {
+    fn drop(&mut self) {
+        let Self(resource) = self;
+        resource.expected.fetch_sub(1, Ordering::AcqRel);
+        if resource.lock.held().admits_newcomer(Mode::Exclusive) {
+            // It came to nothing, and nobody uses what was granted.
+            resource.ring();
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Bell {
     resource: Weak<Resource>,

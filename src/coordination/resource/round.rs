@@ -143,7 +143,7 @@ impl Resource {
         }
         let want = self.wanted(state, &here);
         let idle = here.held.is_none() && here.head.is_none() && state.foresight.is_none();
-        let gives_back = idle && (!self.is_cached() || state.uncache);
+        let gives_back = idle && !self.is_expected() && (!self.is_cached() || state.uncache);
         if want.is_some() || gives_back || (state.uncache && here.head.is_none()) {
             // Whoever asks for more with more in hand than it uses would go before those who wait.
             state.elsewhere.raise(Mode::beside(here.held));
