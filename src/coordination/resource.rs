@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use self::round::State;
+use self::round::{End, State};
 use super::agent::Agent;
 use super::driver::Key;
 use super::elsewhere::Elsewhere;
@@ -28,7 +28,7 @@ use super::member::Member;
 use crate::clock;
 use crate::core::mode::Mode;
 use crate::core::queue::{Priority, Ticket};
-use crate::core::record::{Moment, Record, TOKENS_PER_GRANT, Unreadable};
+use crate::core::record::{Abandonment, Moment, Record, TOKENS_PER_GRANT, Unreadable};
 use crate::error::CoordinationError;
 use crate::hold::{Decisions, Lock, Refused, Waiter};
 use crate::listeners::Listeners;
@@ -58,6 +58,8 @@ pub(crate) struct Resource {
     breaks: AtomicU64,
     /// How long a grant lasts, in milliseconds; 0 for ever.
     lifetime_ms: AtomicU64,
+    /// Who ended before the member's grant without releasing the resource, and how the lock was told.
+    previous: Mutex<Option<(Arc<str>, Abandonment)>>,
     /// How many asked ahead, and are about to take what was granted.
     expected: AtomicUsize,
     /// When the agent settles it by itself, and where it stands in the agent's list.
@@ -118,9 +120,10 @@ impl Resource {
             until_ms: AtomicU64::new(0),
             breaks: AtomicU64::new(0),
             lifetime_ms: AtomicU64::new(0),
+            previous: Mutex::new(None),
+            expected: AtomicUsize::new(0),
             alarm: Mutex::new(None),
             bell: Arc::new(Bell { resource: Weak::clone(me), owner, since: clock::now() }),
-            expected: AtomicUsize::new(0),
             on_abandoned,
             on_broken: OnceLock::new(),
             me: Weak::clone(me),
@@ -152,6 +155,34 @@ impl Resource {
 
     fn lifetime_ms(&self) -> Option<u64> {
         Some(self.lifetime_ms.load(Ordering::Acquire)).filter(|ms| *ms > 0)
+    }
+
+    /// Has the grant of this token end so many milliseconds from now; false if it is held no more.
+    ///
+    /// # Errors
+    /// As of any request to the coordinator; the grant ends when it would have then, or so.
+    pub(crate) fn set_end(&self, token: u64, ms: u64) -> Result<bool, CoordinationError> {
+        let done = Arc::new(AtomicBool::new(false));
+        let end = End { token, ms, done: Arc::clone(&done) };
+        let settled = self.take_turn(true, |state| state.end = Some(end));
+        // What else there was to do may have failed.
+        if done.load(Ordering::Acquire) { Ok(true) } else { settled.map(|()| false) }
+    }
+
+    /// When what the member holds ends by itself, if it does.
+    pub(crate) fn until(&self) -> Option<Moment> {
+        let until_ms = self.until_ms.load(Ordering::Acquire);
+        (until_ms != FOR_EVER).then_some(Moment(until_ms))
+    }
+
+    /// Who ended before this member's grant without releasing the resource, if that is what the lock was told in these words.
+    ///
+    /// Whoever has it from the lock was told. If the lock has it still when it is given back, the next exclusive holder is.
+    pub(crate) fn previous(&self, told: &Arc<str>) -> Option<Abandonment> {
+        let previous = self.previous.lock();
+        // An owner here may have left it behind since.
+        let same = |(words, _): &&(Arc<str>, Abandonment)| Arc::ptr_eq(words, told);
+        previous.as_ref().filter(same).map(|(_, previous)| previous.clone())
     }
 
     /// Keeps what nobody here uses until another member asks for it.
@@ -248,16 +279,15 @@ impl Resource {
     fn unreadable(&self, error: Unreadable) -> CoordinationError {
         let (resource, at) = (self.name(), Arc::clone(self.member.at()));
         match error {
-            Unreadable::Format(format) => {
-                CoordinationError::UnknownFormat { resource, at, format }
-            }
+            Unreadable::Format(format) => CoordinationError::UnknownFormat { resource, at, format },
             Unreadable::Damaged(reason) => {
                 CoordinationError::Damaged { resource, at, reason: reason.into() }
             }
         }
     }
 
-    /// Asks the coordinator ahead of the lock, in this thread, so that the lock is free by then if it can be.
+    /// Asks the coordinator ahead of the lock, in this thread, so that the lock is free by then if it can be. As long as the
+    /// answer is kept, what was granted is not given back for want of use.
     ///
     /// # Errors
     /// Why the coordinator cannot be asked.
@@ -350,6 +380,21 @@ impl Resource {
     }
 }
 
+/// Somebody is about to take what was granted.
+#[derive(Debug)]
+pub(crate) struct Expectation(Arc<Resource>);
+
+impl Drop for Expectation {
+    fn drop(&mut self) {
+        let Self(resource) = self;
+        resource.expected.fetch_sub(1, Ordering::AcqRel);
+        if resource.lock.held().admits_newcomer(Mode::Exclusive) {
+            // It came to nothing, and nobody uses what was granted.
+            resource.ring();
+        }
+    }
+}
+
 impl Drop for Resource {
     /// Nobody here uses it any more, so what is cached of it is of no use.
     fn drop(&mut self) {
@@ -380,21 +425,6 @@ impl fmt::Debug for Resource {
 }
 
 /// Rings for the agent when something happens to the lock.
-/// Somebody is about to take what was granted.
-#[derive(Debug)]
-pub(crate) struct Expectation(Arc<Resource>);
-
-impl Drop for Expectation {
-    fn drop(&mut self) {
-        let Self(resource) = self;
-        resource.expected.fetch_sub(1, Ordering::AcqRel);
-        if resource.lock.held().admits_newcomer(Mode::Exclusive) {
-            // It came to nothing, and nobody uses what was granted.
-            resource.ring();
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Bell {
     resource: Weak<Resource>,
