@@ -1,3 +1,4 @@
 //! Locks across processes.
 
+mod lease;
 mod lock;
