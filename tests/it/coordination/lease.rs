@@ -147,6 +147,8 @@ fn a_lifetime_of_parts_of_a_millisecond_is_one() {
     drop(lock);
     let lock = had(&here.lasting(Duration::ZERO), "report");
     assert_eq!(lock.expires_in().unwrap(), ms(1));
+    lock.set_expiration(Duration::from_micros(1_001)).unwrap();
+    assert_eq!(lock.expires_in().unwrap(), ms(2));
 }
 
 #[test]
@@ -243,7 +245,7 @@ fn whoever_waits_has_an_expired_lock_within_milliseconds() {
     let [(_a, here), (_b, there)] = members();
     for next_is in [&here, &there] {
         let late = |_| {
-            let first = had(here, "report");
+            let first = had(&here, "report");
             let asked = Instant::now();
             first.set_expiration(ms(20)).unwrap();
             let second = had_soon(next_is, "report");
@@ -370,6 +372,26 @@ fn whoever_waits_has_the_lock_of_a_member_that_leaves() {
 }
 
 #[test]
+fn whoever_waits_in_a_member_that_leaves_hears_so() {
+    let [(a, here), (_b, there)] = members();
+    let (lock, group) = (had(&there, "report"), had(&here, "laser"));
+    here.create_group("printers", 1).unwrap();
+    group.set_group("printers").unwrap();
+    thread::scope(|scope| {
+        let waits = [
+            scope.spawn(|| here.acquire_lock_within("report", SOON * 6).map(drop)),
+            scope.spawn(|| here.acquire_lock_within("report", SOON * 6).map(drop)),
+            scope.spawn(|| here.acquire_from_group_within("printers", SOON * 6).map(drop)),
+        ];
+        let asked = Instant::now();
+        a.leave().unwrap();
+        assert!(waits.into_iter().all(|wait| wait.join().unwrap().is_err()));
+        assert!(asked.elapsed() < SOON);
+    });
+    assert!(lock.is_valid());
+}
+
+#[test]
 fn the_loser_of_a_lock_is_told_so_too() {
     let [(a, here), (b, there)] = members();
     let (tell, told) = mpsc::channel();
@@ -427,6 +449,21 @@ fn each_lease_has_its_own_lifetime_and_owner_also_within_a_process() {
     });
     let cleanup = had(&here, "report").cleanup().cloned().unwrap();
     assert_eq!((&*cleanup.owner, &cleanup.member), ("second", a.member()));
+}
+
+#[test]
+fn who_gave_up_waiting_leaves_nothing_to_who_waits_after_it() {
+    let (_world, [(_a, here), (_b, there)]) = simulated();
+    let impatient = here.owned_by("impatient").lasting(ms(1));
+    for _ in 0..50 {
+        let lock = had(&there, "report");
+        assert!(impatient.acquire_lock_within("report", ms(2)).unwrap().is_none());
+        thread::scope(|scope| {
+            let next = scope.spawn(|| had_soon(&here, "report").expires_in().unwrap());
+            lock.release().unwrap();
+            assert_eq!(next.join().unwrap(), LIFETIME);
+        });
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Groups and pools.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tierlock::coordination::lease::{Lease, LeaseError, Leases};
-use tierlock::coordination::memory::{Fate, Memory};
+use tierlock::coordination::memory::{Call, Fate, Leg, Memory};
 use tierlock::coordination::{CoordinationError, Driver, Key, Version};
 
 use super::{SOON, had, members, members_of, ms, simulated};
@@ -149,28 +150,60 @@ fn whoever_waits_for_a_group_has_what_expires_in_it() {
     assert!(long.is_valid());
 }
 
+/// How late somebody who waits for a group has a lock that is put into it.
+fn late_for_what_is_put_into_a_group(lost_one_in: u64) -> Duration {
+    let (store, world) = Memory::simulated(1);
+    let [(_a, here), (b, there)] = members_of(&store);
+    here.create_group("printers", 2).unwrap();
+    let (laser, ink) = (had(&here, "laser"), had(&here, "ink"));
+    laser.set_group("printers").unwrap();
+    ink.check().unwrap();
+    let key = Key::of(["lease", "lock", "laser"]).unwrap();
+    let waits = || {
+        let content = store.read(&key).unwrap().content.unwrap();
+        String::from_utf8(content).unwrap().contains(&**b.member().name())
+    };
+    thread::scope(|scope| {
+        let next = scope.spawn(|| there.acquire_from_group_within("printers", SOON));
+        while !waits() {
+            thread::yield_now();
+        }
+        world.lose_reports(lost_one_in);
+        let since = Instant::now();
+        ink.set_group("printers").unwrap();
+        ink.release().unwrap();
+        assert_eq!(next.join().unwrap().unwrap().unwrap().name(), "ink");
+        since.elapsed()
+    })
+}
+
 #[test]
 fn whoever_waits_for_a_group_has_what_is_put_into_it_meanwhile() {
+    // Sooner than anybody looks by itself, if nothing keeps the machine busy.
+    let best = (0..10).map(|_| late_for_what_is_put_into_a_group(0)).min().unwrap();
+    assert!(best < ms(50), "{best:?}");
     // Also if nobody reports that the group changed.
-    for lost_one_in in [0, 1] {
-        let (store, world) = Memory::simulated(1);
-        let [(_a, here), (_b, there)] = members_of(&store);
-        here.create_group("printers", 2).unwrap();
-        let (laser, ink) = (had(&here, "laser"), had(&here, "ink"));
-        laser.set_group("printers").unwrap();
-        let waits = Barrier::new(2);
-        world.lose_reports(lost_one_in);
-        thread::scope(|scope| {
-            let next = scope.spawn(|| {
-                waits.wait();
-                there.acquire_from_group_within("printers", SOON)
-            });
-            waits.wait();
-            ink.set_group("printers").unwrap();
-            ink.release().unwrap();
-            assert_eq!(next.join().unwrap().unwrap().unwrap().name(), "ink");
-        });
-    }
+    assert!(late_for_what_is_put_into_a_group(1) < SOON);
+}
+
+#[test]
+fn a_group_that_is_deleted_meanwhile_gives_no_lock() {
+    let (store, world) = Memory::simulated(1);
+    let [(_a, here), (_b, there)] = members_of(&store);
+    here.create_pool("licence", 1).unwrap();
+    let deletes = Mutex::new(Some(there));
+    world.interpose(move |call, leg| {
+        // Whoever acquires has read which locks there are, and goes for one.
+        let reads = matches!(call, Call::Read(key) if key.as_str() == "lease/groups");
+        let taken = if reads && leg == Leg::Back { deletes.lock().unwrap().take() } else { None };
+        if let Some(there) = taken {
+            there.delete_group("licence").unwrap();
+        }
+        Fate::Arrives
+    });
+    let gone = Err(LeaseError::NoGroup { group: "licence".into() });
+    assert_eq!(here.acquire_from_group("licence").map(drop), gone);
+    assert_eq!(had(&here, "licenceLock0").cleanup(), None);
 }
 
 #[test]
@@ -223,6 +256,27 @@ fn a_group_is_deleted_only_if_all_its_locks_are_free_and_clean() {
     assert_eq!(lock.group().unwrap(), None);
     here.create_group("others", 1).unwrap();
     lock.set_group("others").unwrap();
+}
+
+#[test]
+fn a_group_into_which_a_lock_is_put_meanwhile_is_not_deleted() {
+    let (store, world) = Memory::simulated(1);
+    let [(_a, here), (_b, there)] = members_of(&store);
+    here.create_group("printers", 2).unwrap();
+    had(&here, "laser").set_group("printers").unwrap();
+    let ink = Mutex::new(Some(had(&there, "ink")));
+    world.interpose(move |call, _| {
+        // It has read which locks there are, and takes the first. What this does comes here, too.
+        let taken = if let Call::Swap { .. } = call { ink.lock().unwrap().take() } else { None };
+        if let Some(ink) = taken {
+            ink.set_group("printers").unwrap();
+            std::mem::forget(ink);
+        }
+        Fate::Arrives
+    });
+    let locked = LeaseError::GroupLocked { group: "printers".into(), lock: "ink".into() };
+    assert_eq!(here.delete_group("printers"), Err(locked));
+    assert_eq!(had(&here, "laser").group().unwrap().as_deref(), Some("printers"));
 }
 
 #[test]
