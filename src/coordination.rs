@@ -58,6 +58,7 @@ pub mod driver;
 mod elsewhere;
 #[cfg(unix)]
 pub mod file;
+pub mod lease;
 pub mod ledger;
 pub(crate) mod level;
 mod lock;

@@ -3,6 +3,7 @@
 #[cfg(feature = "coordination")]
 mod coordination;
 #[cfg(feature = "coordination")]
+mod lease;
 mod synchronized;
 mod template;
 
@@ -19,6 +20,7 @@ use crate::request::Membership;
 
 #[cfg(feature = "coordination")]
 pub use self::coordination::{CoordinationError, DriverError, DriverErrorKind};
+pub use self::lease::LeaseError;
 #[cfg(feature = "coordination")]
 pub use self::synchronized::SynchronizedError;
 pub use self::template::{TemplateError, TemplateFault};
@@ -442,4 +444,7 @@ pub enum Error {
     /// Not made or not acquired by the name that Manila's locks have.
     #[cfg(feature = "coordination")]
     Synchronized(#[from] SynchronizedError),
+    /// Not done with a lease.
+    #[cfg(feature = "coordination")]
+    Lease(#[from] LeaseError),
 }

@@ -1,5 +1,6 @@
 //! Connecting to an engine and taking part.
 
+use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -111,7 +112,8 @@ impl Connect {
     ) -> Result<(Coordinator, Hands), CoordinationError> {
         let member = Member::join(Arc::clone(&driver), name, self.ttl)?;
         let (agent, hands) = Agent::new(self.min_hold, driver);
-        let inner = Inner { member, agent, resources: Mutex::default() };
+        let (resources, faces) = Default::default();
+        let inner = Inner { member, agent, resources, faces };
         Ok((Coordinator { inner: Arc::new(inner) }, hands))
     }
 }
@@ -137,6 +139,7 @@ struct Inner {
     agent: Arc<Agent>,
     /// Those in use here, each once.
     resources: Mutex<HashMap<Key, Weak<Resource>>>,
+    faces: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl Coordinator {
@@ -268,6 +271,13 @@ impl Coordinator {
         }
         resources.insert(key, Arc::downgrade(&resource));
         resource
+    }
+
+    /// What a face keeps for all who use it by way of this member; made by the first of them.
+    pub(crate) fn face<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        let mut faces = self.inner.faces.lock();
+        let face = faces.entry(TypeId::of::<T>()).or_insert_with(|| make());
+        Arc::clone(face).downcast().expect("it is there under its own type")
     }
 
     pub(crate) fn seat(&self) -> &Arc<Member> {

@@ -229,10 +229,6 @@ impl Elsewhere {
         }
     }
 
-    pub(super) fn claims(&self) -> bool {
-        self.claim.is_some()
-    }
-
     /// Refuses owners of this process that wait: all of them, or the conversions.
     pub(super) fn refuse(&self, why: &Refused) {
         let waiters: Vec<Arc<dyn Waiter>> = self.lock.inspect(|_, queue| {

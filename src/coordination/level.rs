@@ -130,7 +130,7 @@ impl Beyond for ClusterLevel {
             owner: Arc::clone(asked.owner.name_arc()),
             waits: false,
         };
-        self.known(lock)?.foresee(foresight).map_err(Box::new)
+        self.known(lock)?.foresee(foresight).map(drop).map_err(Box::new)
     }
 
     fn bring(&self, lock: &Arc<Lock>, mode: Mode) -> Result<(), Outside> {

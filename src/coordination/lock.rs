@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use super::member::Member;
-use super::resource::{Expected, Foresight, Resource};
+use super::resource::{Expectation, Foresight, Resource};
 use crate::acquire::Acquire;
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
@@ -103,7 +102,7 @@ impl ClusterLock {
             owner: owner.clone(),
             mode,
             priority: None,
-            expected: None,
+            expectation: None,
         })
     }
 
@@ -191,15 +190,16 @@ pub struct AcquireCluster<'a> {
     mode: Mode,
     /// Known if this thread may go to the engine.
     priority: Option<Priority>,
-    /// There from when the engine is asked ahead until the lock is held.
-    expected: Option<Expected>,
+    /// There while what was asked for ahead is not taken.
+    expectation: Option<Expectation>,
 }
 
 impl<'a> Acquire<AcquireCluster<'a>> {
     /// Makes the request own lock and owner, so that it and what is pending of it may outlive the borrows.
     pub fn into_owned(self) -> Acquire<AcquireCluster<'static>> {
-        self.map(|AcquireCluster { local, resource, owner, mode, priority, expected }| {
-            AcquireCluster { local: local.into_owned(), resource, owner, mode, priority, expected }
+        self.map(|AcquireCluster { local, resource, owner, mode, priority, expectation }| {
+            let local = local.into_owned();
+            AcquireCluster { local, resource, owner, mode, priority, expectation }
         })
     }
 }
@@ -235,20 +235,22 @@ impl Target for AcquireCluster<'_> {
                 owner: Arc::clone(self.owner.name_arc()),
                 waits: patience == Patience::Waits,
             };
-            self.expected = Some(self.resource.expect());
-            self.resource.foresee(foresight).map_err(|error| self.refusal(error))?;
+            let expectation = self.resource.foresee(foresight);
+            self.expectation = Some(expectation.map_err(|error| self.refusal(error))?);
         } else {
             self.resource.member().check().map_err(|error| self.refusal(error))?;
         }
         self.local.prepare(patience)
     }
 
+    fn undo(&mut self) {
+        // What was granted and not taken is not used here any more, of which the lock by itself tells nobody.
+        self.resource.ring();
+    }
+
     fn granted(self, task: Option<Task>) -> Result<ClusterGuard, AcquireError> {
-        let Self { local, resource, owner, mode, expected, .. } = self;
+        let Self { local, resource, owner, mode, .. } = self;
         let guard = local.granted(task)?.into_owned();
-        if let Some(expected) = expected {
-            expected.fulfil();
-        }
         let guard = ClusterGuard {
             mark: resource.hold_mark(),
             guard: Some(guard),
@@ -383,10 +385,6 @@ impl ClusterGuard {
     /// Has the agent, or this thread, tell the coordinator.
     fn after_giving(&self) {
         let _ = self.resource.settle(true);
-    }
-
-    pub(crate) fn member(&self) -> &Arc<Member> {
-        self.resource.member()
     }
 }
 

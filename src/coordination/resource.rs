@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use self::round::State;
+use self::round::{End, State};
 use super::agent::Agent;
 use super::driver::Key;
 use super::elsewhere::Elsewhere;
@@ -28,7 +28,7 @@ use super::member::Member;
 use crate::clock;
 use crate::core::mode::Mode;
 use crate::core::queue::{Priority, Ticket};
-use crate::core::record::{Moment, Record, TOKENS_PER_GRANT, Unreadable};
+use crate::core::record::{Abandonment, Moment, Record, TOKENS_PER_GRANT, Unreadable};
 use crate::error::CoordinationError;
 use crate::hold::{Decisions, Lock, Refused, Waiter};
 use crate::listeners::Listeners;
@@ -47,8 +47,6 @@ pub(crate) struct Resource {
     lock: Arc<Lock>,
     /// Whether what nobody here uses is kept until another member asks for it, or given back.
     cached: AtomicBool,
-    /// How many are about to take what they asked for ahead.
-    expected: AtomicUsize,
     turn: Mutex<Turn>,
     /// Told when a turn ends.
     turned: Condvar,
@@ -60,6 +58,10 @@ pub(crate) struct Resource {
     breaks: AtomicU64,
     /// How long a grant lasts, in milliseconds; 0 for ever.
     lifetime_ms: AtomicU64,
+    /// Who ended before the member's grant without releasing the resource, and how the lock was told.
+    previous: Mutex<Option<(Arc<str>, Abandonment)>>,
+    /// How many asked ahead, and are about to take what was granted.
+    expected: AtomicUsize,
     /// When the agent settles it by itself, and where it stands in the agent's list.
     pub(super) alarm: Mutex<Option<(Moment, u64)>>,
     bell: Arc<Bell>,
@@ -110,7 +112,6 @@ impl Resource {
             key,
             lock,
             cached: AtomicBool::new(false),
-            expected: AtomicUsize::new(0),
             turn: Mutex::new(Turn {
                 state: Some(Box::new(State::new(elsewhere))),
                 by: None,
@@ -121,6 +122,8 @@ impl Resource {
             until_ms: AtomicU64::new(0),
             breaks: AtomicU64::new(0),
             lifetime_ms: AtomicU64::new(0),
+            previous: Mutex::new(None),
+            expected: AtomicUsize::new(0),
             alarm: Mutex::new(None),
             bell: Arc::new(Bell { resource: Weak::clone(me), owner, since: clock::now() }),
             on_abandoned,
@@ -154,6 +157,34 @@ impl Resource {
 
     fn lifetime_ms(&self) -> Option<u64> {
         Some(self.lifetime_ms.load(Ordering::Acquire)).filter(|ms| *ms > 0)
+    }
+
+    /// Has the grant of this token end so many milliseconds from now; false if it is held no more.
+    ///
+    /// # Errors
+    /// As of any request to the coordinator; the grant ends when it would have then, or so.
+    pub(crate) fn set_end(&self, token: u64, ms: u64) -> Result<bool, CoordinationError> {
+        let done = Arc::new(AtomicBool::new(false));
+        let end = End { token, ms, done: Arc::clone(&done) };
+        let settled = self.take_turn(true, |state| state.end = Some(end));
+        // What else there was to do may have failed.
+        if done.load(Ordering::Acquire) { Ok(true) } else { settled.map(|()| false) }
+    }
+
+    /// When what the member holds ends by itself, if it does.
+    pub(crate) fn until(&self) -> Option<Moment> {
+        let until_ms = self.until_ms.load(Ordering::Acquire);
+        (until_ms != FOR_EVER).then_some(Moment(until_ms))
+    }
+
+    /// Who ended before this member's grant without releasing the resource, if that is what the lock was told in these words.
+    ///
+    /// Whoever has it from the lock was told. If the lock has it still when it is given back, the next exclusive holder is.
+    pub(crate) fn previous(&self, told: &Arc<str>) -> Option<Abandonment> {
+        let previous = self.previous.lock();
+        // An owner here may have left it behind since.
+        let same = |(words, _): &&(Arc<str>, Abandonment)| Arc::ptr_eq(words, told);
+        previous.as_ref().filter(same).map(|(_, previous)| previous.clone())
     }
 
     /// Keeps what nobody here uses until another member asks for it.
@@ -257,31 +288,31 @@ impl Resource {
         }
     }
 
-    /// Keeps what is granted until whoever asks for it ahead has taken it: news of the grant itself would find it unused.
-    pub(crate) fn expect(self: &Arc<Self>) -> Expected {
-        self.expected.fetch_add(1, Ordering::AcqRel);
-        Expected(Some(Arc::clone(self)))
-    }
-
-    fn is_expected(&self) -> bool {
-        self.expected.load(Ordering::Acquire) > 0
-    }
-
-    /// Asks the coordinator ahead of the lock, in this thread, so that the lock is free by then if it can be.
+    /// Asks the coordinator ahead of the lock, in this thread, so that the lock is free by then if it can be. As long as the
+    /// answer is kept, what was granted is not given back for want of use.
     ///
     /// # Errors
     /// Why the coordinator cannot be asked.
-    pub(crate) fn foresee(&self, foresight: Foresight) -> Result<(), CoordinationError> {
+    pub(crate) fn foresee(
+        self: &Arc<Self>,
+        foresight: Foresight,
+    ) -> Result<Expectation, CoordinationError> {
         self.member.check()?;
+        self.expected.fetch_add(1, Ordering::AcqRel);
+        let expectation = Expectation(Arc::clone(self));
         let held = self.lock.held();
         let free = match foresight.from {
             None => held.admits_newcomer(foresight.mode),
             Some(from) => held.without(from).admits(foresight.mode, 1),
         };
-        if free {
-            return Ok(());
+        if !free {
+            self.take_turn(true, |state| state.foresight = Some(foresight))?;
         }
-        self.take_turn(true, |state| state.foresight = Some(foresight))
+        Ok(expectation)
+    }
+
+    fn is_expected(&self) -> bool {
+        self.expected.load(Ordering::Acquire) > 0
     }
 
     /// Does whatever there is to do; waits for whoever does so already, if `waits`.
@@ -362,6 +393,21 @@ impl Resource {
     }
 }
 
+/// Somebody is about to take what was granted.
+#[derive(Debug)]
+pub(crate) struct Expectation(Arc<Resource>);
+
+impl Drop for Expectation {
+    fn drop(&mut self) {
+        let Self(resource) = self;
+        resource.expected.fetch_sub(1, Ordering::AcqRel);
+        if resource.lock.held().admits_newcomer(Mode::Exclusive) {
+            // It came to nothing, and nobody uses what was granted.
+            resource.ring();
+        }
+    }
+}
+
 impl Drop for Resource {
     /// Nobody here uses it any more, so what is cached of it is of no use.
     fn drop(&mut self) {
@@ -389,29 +435,6 @@ impl fmt::Debug for Resource {
             .field("lock", &self.lock.held())
             .field("state", &self.turn.try_lock().map(|turn| format!("{:?}", turn.state)))
             .finish_non_exhaustive()
-    }
-}
-
-/// Somebody is about to take what is granted.
-#[derive(Debug)]
-pub(crate) struct Expected(Option<Arc<Resource>>);
-
-impl Expected {
-    /// It is taken: whoever has it gives it back.
-    pub(crate) fn fulfil(mut self) {
-        if let Some(resource) = self.0.take() {
-            resource.expected.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-}
-
-impl Drop for Expected {
-    fn drop(&mut self) {
-        if let Some(resource) = self.0.take() {
-            resource.expected.fetch_sub(1, Ordering::AcqRel);
-            // It may have been granted in vain.
-            resource.ring();
-        }
     }
 }
 

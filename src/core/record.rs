@@ -63,6 +63,8 @@ pub(crate) struct Holder {
 pub(crate) struct Abandonment {
     pub(crate) party: Party,
     pub(crate) token: u64,
+    /// Since when it was held.
+    pub(crate) since: Moment,
     pub(crate) at: Moment,
 }
 
@@ -332,10 +334,11 @@ impl Record {
         self.settle(now);
     }
 
-    /// Has the member's hold end at `until`, sooner or later than it would have; false if it holds nothing.
-    pub(crate) fn set_end(&mut self, member: &MemberId, until: Option<Moment>) -> bool {
-        let holder = self.holders.iter_mut().find(|holder| holder.party.member == *member);
-        holder.map(|holder| holder.until = until).is_some()
+    /// Has the member's hold of this token end at `until`, sooner or later than it would have; false if it is held no more.
+    pub(crate) fn set_end(&mut self, member: &MemberId, token: u64, until: Moment) -> bool {
+        let own = |holder: &&mut Holder| holder.party.member == *member && holder.token == token;
+        let holder = self.holders.iter_mut().find(own);
+        holder.map(|holder| holder.until = Some(until)).is_some()
     }
 
     /// Gives the member new tokens, when those of its grant are used up.
@@ -349,8 +352,15 @@ impl Record {
 
     /// Marks the resource as left behind by a party that still releases it: its owner panicked.
     pub(crate) fn abandon(&mut self, party: Party, now: Moment) {
-        if let Some(token) = self.holder(&party.member).map(|holder| holder.token) {
-            self.abandoned = Some(Abandonment { party, token, at: now });
+        if let Some(&Holder { token, since, .. }) = self.holder(&party.member) {
+            self.abandoned = Some(Abandonment { party, token, since, at: now });
+        }
+    }
+
+    /// Has the next exclusive holder told what the member, which holds the resource, was told and made nothing of.
+    pub(crate) fn pass_on(&mut self, member: &MemberId, abandonment: Abandonment) {
+        if self.holder(member).is_some() {
+            self.abandoned = Some(abandonment);
         }
     }
 
@@ -384,13 +394,13 @@ impl Record {
     fn end(&mut self, now: Moment, ends: impl Fn(&Holder) -> bool) {
         let (ended, kept): (Vec<_>, Vec<_>) = self.holders.drain(..).partition(ends);
         self.holders = kept;
-        for Holder { party, mode, token, .. } in ended {
+        for Holder { party, mode, token, since, .. } in ended {
             if let Some(ticket) = self.ticket(&party.member) {
                 // It waited to convert what it has no more.
                 self.queue.cancel(ticket);
             }
             if mode == Mode::Exclusive {
-                self.abandoned = Some(Abandonment { party, token, at: now });
+                self.abandoned = Some(Abandonment { party, token, since, at: now });
             }
         }
     }

@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 mod file;
+mod lease;
 mod ledger;
 mod levels;
 mod lock;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{FOR_EVER, Foresight, Resource};
 use crate::coordination::driver::{Reporter, Subject, Watch};
@@ -22,6 +22,8 @@ pub(super) struct State {
     granted: Option<Grant>,
     pub(super) foresight: Option<Foresight>,
     pub(super) uncache: bool,
+    /// When what is granted shall end, if that is still to be said.
+    pub(super) end: Option<End>,
     /// A conversion that the record refused; it is not asked for again while this is held here.
     hopeless: Option<Option<Mode>>,
     /// Whether the member is in line in the record.
@@ -31,6 +33,15 @@ pub(super) struct State {
     watch: Option<Watch>,
     /// Whoever stands in the way, and has to be seen to die.
     watched: BTreeMap<MemberId, Watch>,
+}
+
+/// That the grant of this token shall end so many milliseconds from now.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) token: u64,
+    pub(super) ms: u64,
+    /// Told when the record says so.
+    pub(super) done: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +55,8 @@ struct Grant {
 struct View {
     /// Whether the member held the resource before.
     held: bool,
+    /// Whether its hold ends now when it shall.
+    ends: bool,
     holder: Option<Holder>,
     waits: bool,
     deadlock: bool,
@@ -68,6 +81,7 @@ impl State {
             granted: None,
             foresight: None,
             uncache: false,
+            end: None,
             hopeless: None,
             waits: false,
             unsure: false,
@@ -103,6 +117,7 @@ impl Resource {
         let result = self.rounds(state);
         state.foresight = None;
         state.uncache = false;
+        state.end = None;
         if let Err(error) = &result {
             self.fail(state, error);
         }
@@ -207,16 +222,21 @@ impl Resource {
         let gives_up = leaves != Some(Mode::Exclusive)
             && state.granted.is_some_and(|grant| grant.mode == Mode::Exclusive);
         let abandoned = if gives_up { self.lock.abandoned_by() } else { None };
+        let previous = abandoned.as_ref().and_then(|told| self.previous(told));
         let view = self.update(|record| {
-            if let Some(owner) = &abandoned {
-                record.abandon(self.party(owner), now);
+            match (&previous, &abandoned) {
+                (Some(previous), _) => record.pass_on(me, previous.clone()),
+                (None, Some(owner)) => record.abandon(self.party(owner), now),
+                (None, None) => {}
             }
             let held = record.holder(me).is_some();
+            let end = state.end.as_ref();
+            let ends = end.is_some_and(|end| record.set_end(me, end.token, now.plus_ms(end.ms)));
             if self.is_to_lower(record, state, leaves) {
                 record.lower(me, leaves, now);
             }
             let deadlock = self.ask(record, want, now);
-            Ok(View { held, ..self.look(record, want, deadlock) })
+            Ok(View { held, ends, ..self.look(record, want, deadlock) })
         })?;
         if abandoned.is_some() {
             // Whoever is next hears of it from the record.
@@ -263,6 +283,7 @@ impl Resource {
         let blocked = want.is_some_and(|want| !has(want.mode));
         View {
             held: false,
+            ends: false,
             holder,
             waits: record.pending(me).is_some(),
             deadlock,
@@ -277,6 +298,9 @@ impl Resource {
         let before = state.granted;
         state.waits = view.waits;
         state.unsure = false;
+        if let Some(end) = state.end.take() {
+            end.done.store(view.ends, Ordering::Release);
+        }
         let end = |holder: &Holder| holder.until.map_or(FOR_EVER, |until| until.0);
         self.until_ms.store(view.holder.as_ref().map_or(0, end), Ordering::Release);
         state.granted = view.holder.as_ref().map(|holder| Grant {
@@ -297,7 +321,9 @@ impl Resource {
             self.number(holder.token);
             if let Some(previous) = &holder.previous {
                 let by = format!("{} on {}", previous.party.owner, previous.party.member);
-                (self.on_abandoned)(&self.lock, &by.into());
+                let by: Arc<str> = by.into();
+                *self.previous.lock() = Some((Arc::clone(&by), previous.clone()));
+                (self.on_abandoned)(&self.lock, &by);
             }
         }
         if state.elsewhere.leaves().is_none_or(|leaves| !leaves.covers(holder.mode)) {

@@ -47,10 +47,10 @@ enum Step {
     Renumber {
         who: Who,
     },
-    /// Has its hold end in so many milliseconds, or not by itself.
+    /// Has its hold end in so many milliseconds.
     SetEnd {
         who: Who,
-        in_ms: Option<u64>,
+        in_ms: u64,
     },
     /// Time passes until the first hold ends.
     Expire,
@@ -130,7 +130,9 @@ fn apply(record: &mut Record, step: Step, now: Moment) -> Result<(), Deadlock> {
         Step::Abandon { who } => record.abandon(party(who, 0), now),
         Step::Renumber { who } => record.renumber(&id(who)),
         Step::SetEnd { who, in_ms } => {
-            record.set_end(&id(who), in_ms.map(|ms| now.plus_ms(ms)));
+            if let Some(token) = record.holder(&id(who)).map(|holder| holder.token) {
+                record.set_end(&id(who), token, now.plus_ms(in_ms));
+            }
         }
         Step::Expire => drop(record.expire(now)),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tierlock::coordination::{CoordinationError, Coordinator};
 use tierlock::{AcquireError, Mode, Owner, UpgradeError};
@@ -25,6 +25,39 @@ fn a_lock_held_by_one_member_is_not_had_by_another() {
     assert!(matches!(there.shared(&second).now(), Err(AcquireError::WouldBlock { .. })));
     assert!(guard.release().unwrap());
     drop(there.exclusive(&second).now().unwrap());
+}
+
+#[test]
+fn a_free_lock_is_had_at_once_however_often_it_is_tried() {
+    let [a, b] = members("tried");
+    let owner = Owner::new("owner");
+    for round in 0..2_000 {
+        let member = if round % 3 == 0 { &a } else { &b };
+        let guard = member.lock("config").unwrap().exclusive(&owner).now();
+        drop(guard.unwrap_or_else(|error| panic!("in round {round}: {error}")));
+    }
+}
+
+#[test]
+fn what_is_granted_and_never_taken_is_given_back() {
+    let [a] = members("never-taken");
+    let (here, first) = (a.lock("config").unwrap(), Owner::new("first"));
+    let (_keep, quiet) = mpsc::channel::<()>();
+    let late = |_| {
+        let pending = here.exclusive(&first).enqueue();
+        assert!(pending.wait_timeout(SOON));
+        // Long enough that the news of the grant, which has somebody look, has passed.
+        let _ = quiet.recv_timeout(Duration::from_millis(20));
+        let dropped = Instant::now();
+        drop(pending);
+        while !here.holders().unwrap().is_empty() {
+            thread::yield_now();
+        }
+        dropped.elapsed()
+    };
+    // Sooner than anybody looks by itself, if nothing keeps the machine busy.
+    let best = (0..20).map(late).min().unwrap();
+    assert!(best < Duration::from_millis(50), "{best:?}");
 }
 
 #[test]

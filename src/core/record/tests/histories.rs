@@ -126,7 +126,7 @@ impl Ground {
             Step::Renumber { who },
         ]);
         if self.lifetimes_ms.len() > 1 {
-            steps.extend([None, Some(20)].map(|in_ms| Step::SetEnd { who, in_ms }));
+            steps.push(Step::SetEnd { who, in_ms: 20 });
         }
     }
 }

@@ -99,7 +99,7 @@ impl Naive {
                 }
             }
             Step::SetEnd { who, in_ms } => {
-                let until = in_ms.map(|ms| self.now + ms);
+                let until = Some(self.now + in_ms);
                 let of_who = self.holders.iter_mut().filter(|holder| holder.who == who);
                 of_who.for_each(|holder| holder.until = until);
             }

@@ -24,7 +24,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => who().prop_map(|who| Step::Dispossess { who }),
         2 => who().prop_map(|who| Step::Abandon { who }),
         2 => who().prop_map(|who| Step::Renumber { who }),
-        3 => (who(), proptest::option::of(1..30u64)).prop_map(|(who, in_ms)| Step::SetEnd { who, in_ms }),
+        3 => (who(), 1..30u64).prop_map(|(who, in_ms)| Step::SetEnd { who, in_ms }),
         5 => Just(Step::Expire),
     ]
 }
