@@ -10,6 +10,7 @@ mod lock;
 pub(crate) mod member;
 pub mod memory;
 pub(crate) mod resource;
+mod stake;
 
 pub use self::coordinator::{Connect, Coordinator};
 pub use self::driver::*;
