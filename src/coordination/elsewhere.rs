@@ -64,10 +64,13 @@ impl Elsewhere {
 
     /// Looks at what the owners of this process have and want.
     pub(super) fn look(&self) -> Here {
-        let own = self.mode();
         self.0.lock().inspect(|held, queue| {
-            let held = own.map_or(held, |own| held.without(own));
             let waiting = queue.map(|queue| queue.waiting()).unwrap_or_default();
+            let mut waiters = waiting.iter().flat_map(|waiting| &waiting.waiters);
+            let waits = waiters.any(|waiter| waiter.owner() == self.owner());
+            // What it claimed and was granted counts already, though it was not collected yet.
+            let own = self.0.claimed().filter(|_| !waits).or(self.mode());
+            let held = own.filter(|own| held.count(*own) > 0).map_or(held, |own| held.without(own));
             let head = waiting.into_iter().find_map(|waiting| {
                 let waiter =
                     waiting.waiters.iter().find(|waiter| waiter.owner() != self.owner())?;

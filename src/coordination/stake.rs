@@ -26,6 +26,7 @@ pub(super) struct Stake {
 struct Claim {
     chain: Arc<Chain>,
     to: Mode,
+    priority: Priority,
 }
 
 impl Stake {
@@ -53,6 +54,8 @@ impl Stake {
 
     /// Holds `to`, if that needs no waiting and overtakes nobody.
     pub(super) fn raise(&mut self, to: Mode) -> bool {
+        // What it was granted meanwhile is not to be given back first.
+        let _ = self.collect();
         self.drop_claim();
         match self.hold {
             Some((_, mode)) if mode == to => true,
@@ -104,9 +107,12 @@ impl Stake {
         waker: &Waker,
     ) -> Result<(), Box<Refusal>> {
         let to = self.mode().map_or(mode, |own| own.join(mode));
-        match &self.claim {
+        match &mut self.claim {
             Some(claim) if claim.to == to => {
-                claim.chain.set_priority(priority);
+                // Whoever observes the lock hears of a change, and may come by here again.
+                if std::mem::replace(&mut claim.priority, priority) != priority {
+                    claim.chain.set_priority(priority);
+                }
                 return Ok(());
             }
             _ => self.drop_claim(),
@@ -122,7 +128,7 @@ impl Stake {
             Begun::Done(task) => self.have(task, to),
             Begun::Waits(chain) => {
                 let decided = chain.poll(waker);
-                self.claim = Some(Claim { chain, to });
+                self.claim = Some(Claim { chain, to, priority });
                 if decided {
                     self.collect()?;
                 }
@@ -137,7 +143,7 @@ impl Stake {
     /// Why nothing came of it; it holds what it held.
     pub(super) fn collect(&mut self) -> Result<(), Box<Refusal>> {
         let decided = |claim: &mut Claim| claim.chain.is_decided();
-        let Some(Claim { chain, to }) = self.claim.take_if(decided) else { return Ok(()) };
+        let Some(Claim { chain, to, .. }) = self.claim.take_if(decided) else { return Ok(()) };
         let task = chain.take()?;
         self.have(task, to);
         Ok(())

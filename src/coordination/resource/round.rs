@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{FOR_EVER, Foresight, Resource};
+use super::{FOR_EVER, Foresight, Recalled, Resource, User};
+use crate::clock;
 use crate::coordination::driver::{Reporter, Subject, Watch};
 use crate::coordination::elsewhere::{Elsewhere, Head, Here};
 use crate::core::member::MemberId;
@@ -21,8 +22,6 @@ pub(super) struct State {
     granted: Option<Grant>,
     pub(super) foresight: Option<Foresight>,
     pub(super) uncache: bool,
-    /// A conversion that the record refused; it is not asked for again while this is held here.
-    hopeless: Option<Option<Mode>>,
     /// Whether the member is in line in the record.
     waits: bool,
     watch: Option<Watch>,
@@ -65,7 +64,6 @@ impl State {
             granted: None,
             foresight: None,
             uncache: false,
-            hopeless: None,
             waits: false,
             watch: None,
             watched: BTreeMap::new(),
@@ -110,9 +108,13 @@ impl Resource {
                 return Ok(());
             }
             self.watch(state)?;
-            let view = self.consult(state, want.as_ref())?;
+            let mut view = self.consult(state, want.as_ref())?;
+            let buried = self.bury(state, &view);
+            // With one who is dead nobody is deadlocked.
+            view.deadlock &= matches!(buried, Ok(false));
+            self.hear_recall(state, &view);
             self.take_note(state, &view, want.as_ref());
-            let buried = self.bury(state, &view)?;
+            let buried = buried?;
             let recalled = self.give_way(state, &view);
             if !buried && !recalled {
                 self.set_alarm(state, &view);
@@ -138,11 +140,8 @@ impl Resource {
     /// What to ask for; on the way, what is not used here is given up if something has to be asked for.
     fn want(&self, state: &mut State) -> Option<Want> {
         let here = state.elsewhere.look();
-        if state.hopeless.is_some_and(|held| held != here.held) {
-            state.hopeless = None;
-        }
         let want = self.wanted(state, &here);
-        let idle = here.held.is_none() && here.head.is_none() && state.foresight.is_none();
+        let idle = here.held.is_none() && here.head.is_none() && !self.is_expected();
         let gives_back = idle && (!self.is_cached() || state.uncache);
         if want.is_some() || gives_back || (state.uncache && here.head.is_none()) {
             // Whoever asks for more with more in hand than it uses would go before those who wait.
@@ -157,7 +156,6 @@ impl Resource {
         if let Some(Head { mode, priority, ref owner, fits, converts }) = here.head
             && fits
             && !covered(mode)
-            && state.hopeless.is_none()
         {
             return Some(Want { mode, priority, owner: Arc::clone(owner), converts, waits: true });
         }
@@ -252,15 +250,41 @@ impl Resource {
         let holder = record.holder(me).cloned();
         let has = |mode| holder.as_ref().is_some_and(|holder| holder.mode.covers(mode));
         let blocked = want.is_some_and(|want| !has(want.mode));
+        let recall = record.recall(me);
+        // Nobody waits for the dead, and nobody makes way for them.
+        let concerned = blocked || recall.is_some();
         View {
             held: false,
             holder,
             waits: record.pending(me).is_some(),
             deadlock,
-            recall: record.recall(me),
-            others: if blocked { record.others(me).cloned().collect() } else { Vec::new() },
+            recall,
+            others: if concerned { record.others(me).cloned().collect() } else { Vec::new() },
             first_end: record.first_end(),
         }
+    }
+
+    /// Tells whoever uses the resource here what others want of it, once it was kept for as long as it may be: or sooner, if what
+    /// is wanted here was refused for that reason.
+    fn hear_recall(&self, state: &mut State, view: &View) {
+        self.is_wanted.store(view.recall.is_some(), Ordering::Release);
+        let mode = view.recall.map(|recall| recall.mode);
+        if mode.is_none() && view.holder.is_some() {
+            // Before anybody hears that the way is free.
+            state.elsewhere.drop_claim();
+        }
+        if mode.is_some() && !view.deadlock && self.kept_until(state).is_some() {
+            return;
+        }
+        {
+            let mut recalled = self.recalled.lock();
+            if recalled.map(|recalled| recalled.mode) == mode {
+                return;
+            }
+            let since = recalled.map_or_else(clock::now, |recalled| recalled.since);
+            *recalled = mode.map(|mode| Recalled { mode, since });
+        }
+        self.with_user(|user| user.on_recall(mode));
     }
 
     /// Takes over what the record says that the member holds.
@@ -274,10 +298,9 @@ impl Resource {
             token: holder.token,
             since: holder.since,
         });
+        // Whoever holds nothing here waits, until those who do have given it up, or the other has.
         if view.deadlock && want.is_some_and(|want| want.converts) {
             state.elsewhere.refuse(&Refused::Deadlock);
-        } else if view.deadlock {
-            state.hopeless = Some(state.elsewhere.look().held);
         }
         if before.is_some() && !view.held {
             self.break_off(state);
@@ -303,6 +326,7 @@ impl Resource {
         if let Some(call) = self.on_broken.get() {
             call();
         }
+        self.with_user(User::on_loss);
     }
 
     /// Ends what dead members hold and wait for; tells whether there were any.
@@ -310,7 +334,7 @@ impl Resource {
         state.watched.retain(|member, _| view.others.contains(member));
         let mut dead = Vec::new();
         for other in &view.others {
-            if !state.watched.contains_key(other) && view.waits {
+            if !state.watched.contains_key(other) && (view.waits || view.recall.is_some()) {
                 let watch = self.watch_subject(Subject::Member(other.clone()))?;
                 state.watched.insert(other.clone(), watch);
             }
@@ -343,9 +367,7 @@ impl Resource {
             return false;
         }
         let before = state.elsewhere.mode();
-        if let Err(deadlock) =
-            state.elsewhere.claim(recall.mode, recall.priority, &self.waker())
-        {
+        if let Err(deadlock) = state.elsewhere.claim(recall.mode, recall.priority, &self.waker()) {
             state.elsewhere.refuse(&deadlock);
             let _ = state.elsewhere.claim(recall.mode, recall.priority, &self.waker());
         }
@@ -355,7 +377,7 @@ impl Resource {
     /// Until when what was granted is kept for the owners here, if that is not over.
     fn kept_until(&self, state: &State) -> Option<Moment> {
         let here = state.elsewhere.look();
-        let used = here.held.is_some() || here.head.is_some();
+        let used = here.held.is_some() || here.head.is_some() || self.is_expected();
         let until = state.granted?.since.plus_ms(self.agent.min_hold_ms());
         (used && until > self.member.now()).then_some(until)
     }
@@ -381,7 +403,12 @@ impl Resource {
             state.watch = None;
             state.watched.clear();
             let _ = state.elsewhere.claim(Mode::Exclusive, Priority::MIN, &self.waker());
-        } else if state.granted.is_some() {
+            self.with_user(User::on_loss);
+            return;
+        }
+        // What was written may be there without an answer: a grant that nobody knows of would keep everybody out.
+        state.waits |= error.is_transient();
+        if state.has_part() {
             const RETRY_MS: u64 = 100;
             self.ring_at(self.member.now().plus_ms(RETRY_MS));
         }
