@@ -6,6 +6,7 @@ pub(crate) mod connect;
 mod coordinator;
 pub mod driver;
 mod elsewhere;
+pub mod global;
 mod lock;
 pub(crate) mod member;
 pub mod memory;

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "coordination")]
 mod coordination;
+#[cfg(feature = "coordination")]
+mod global;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use crate::request::Membership;
 
 #[cfg(feature = "coordination")]
 pub use self::coordination::{CoordinationError, DriverError, DriverErrorKind};
+#[cfg(feature = "coordination")]
+pub use self::global::GlobalLockError;
 
 /// What keeps a lock from its owner that lies outside this process.
 #[cfg(feature = "coordination")]
@@ -409,4 +413,7 @@ pub enum Error {
     /// Not done by a coordinator.
     #[cfg(feature = "coordination")]
     Coordination(#[from] CoordinationError),
+    /// Not granted to a node.
+    #[cfg(feature = "coordination")]
+    Global(#[from] GlobalLockError),
 }
