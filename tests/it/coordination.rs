@@ -1,3 +1,5 @@
 //! Locks across processes.
 
+mod counting;
+mod global;
 mod lock;
