@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use super::stake::Stake;
 use crate::core::mode::Mode;
-use crate::core::queue::Priority;
+use crate::core::queue::{Priority, Queue};
 use crate::hold::{Lock, Refused, Waiter};
 use crate::owner::Owner;
 use crate::task::{Reason, Refusal};
@@ -65,7 +65,7 @@ impl Elsewhere {
     /// Looks at what the owners of this process have and want.
     pub(super) fn look(&self) -> Here {
         self.0.lock().inspect(|held, queue| {
-            let waiting = queue.map(|queue| queue.waiting()).unwrap_or_default();
+            let waiting = queue.map(Queue::waiting).unwrap_or_default();
             let mut waiters = waiting.iter().flat_map(|waiting| &waiting.waiters);
             let waits = waiters.any(|waiter| waiter.owner() == self.owner());
             // What it claimed and was granted counts already, though it was not collected yet.
@@ -130,7 +130,7 @@ impl Elsewhere {
     /// Refuses owners of this process that wait: all of them, or the conversions.
     pub(super) fn refuse(&self, why: &Refused) {
         let waiters: Vec<Arc<dyn Waiter>> = self.0.lock().inspect(|_, queue| {
-            let waiting = queue.map(|queue| queue.waiting()).unwrap_or_default();
+            let waiting = queue.map(Queue::waiting).unwrap_or_default();
             let concerned = waiting
                 .into_iter()
                 .filter(|waiting| matches!(why, Refused::By(_)) || waiting.from.is_some());

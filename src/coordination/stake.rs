@@ -56,9 +56,12 @@ impl Stake {
     pub(super) fn raise(&mut self, to: Mode) -> bool {
         // What it was granted meanwhile is not to be given back first.
         let _ = self.collect();
+        if self.mode() == Some(to) {
+            // Nor is the place in line for more.
+            return true;
+        }
         self.drop_claim();
         match self.hold {
-            Some((_, mode)) if mode == to => true,
             Some(_) => {
                 let mut hold = self.own_hold().expect("there is one");
                 let raised = hold.try_convert(&self.owner, to);

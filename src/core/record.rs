@@ -241,11 +241,11 @@ impl Record {
         let front = match waiting.first()?.from {
             // Any conversion may go, whatever stands before it.
             Some(_) => waiting.iter().find(|w| {
-                w.from.is_some() && !w.mode.admits(held) && !w.waiters.iter().any(|p| own(p))
+                w.from.is_some() && !w.mode.admits(held) && !w.waiters.iter().any(&own)
             })?,
             None => waiting.first()?,
         };
-        let in_the_way = !front.mode.admits(held) && !front.waiters.iter().any(|p| own(p));
+        let in_the_way = !front.mode.admits(held) && !front.waiters.iter().any(own);
         in_the_way.then_some(Recall { mode: front.mode, priority: front.priority })
     }
 

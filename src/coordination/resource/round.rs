@@ -112,8 +112,13 @@ impl Resource {
             let buried = self.bury(state, &view);
             // With one who is dead nobody is deadlocked.
             view.deadlock &= matches!(buried, Ok(false));
-            self.hear_recall(state, &view);
+            if view.deadlock {
+                // Whoever is refused finds what for.
+                self.hear_recall(state, &view);
+            }
             self.take_note(state, &view, want.as_ref());
+            // After a grant that came along: who waited for it has it first.
+            self.hear_recall(state, &view);
             let buried = buried?;
             let recalled = self.give_way(state, &view);
             if !buried && !recalled {
