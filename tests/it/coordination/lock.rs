@@ -7,6 +7,8 @@ use std::time::Duration;
 use tierlock::coordination::{CoordinationError, Coordinator};
 use tierlock::{AcquireError, Mode, Owner, UpgradeError};
 
+use super::counting::Counting;
+
 /// Members of a store of their own.
 fn members<const N: usize>(store: &str) -> [Coordinator; N] {
     let url = format!("memory:{store}");
@@ -169,4 +171,63 @@ fn a_broken_lock_goes_to_the_next_and_its_old_holder_hears_so() {
     assert!(next.abandoned().is_some());
     assert!(!guard.release().unwrap());
     next.check().unwrap();
+}
+
+#[test]
+fn a_guard_that_was_upgraded_has_a_token_of_its_own() {
+    let [a, b] = members("upgraded-token");
+    let (here, there) = (a.lock("config").unwrap(), b.lock("config").unwrap());
+    let (first, second) = (Owner::new("first"), Owner::new("second"));
+    let mut guard = here.shared(&first).wait().unwrap();
+    guard.token().unwrap();
+    let between = there.shared(&second).wait().unwrap().token().unwrap();
+    guard.upgrade().timeout(SOON).wait().unwrap();
+    assert!(guard.token().unwrap() > between);
+}
+
+#[test]
+fn what_is_granted_to_one_attempt_is_not_given_back_before_it_is_used() {
+    let [a] = members("attempt");
+    let lock = a.lock("config").unwrap();
+    for round in 0..500 {
+        let owner = Owner::new(format!("owner-{round}"));
+        drop(lock.exclusive(&owner).now().unwrap());
+    }
+}
+
+#[test]
+fn taking_what_is_cached_and_giving_it_back_takes_no_message() {
+    let engine = Counting::about("config");
+    let member = Coordinator::over(std::sync::Arc::new(engine.clone())).join("alone").unwrap();
+    let (lock, owner) = (member.lock("config").unwrap().cached(), Owner::new("owner"));
+    drop(lock.exclusive(&owner).wait().unwrap());
+    // A request that no thread waits for is the agent's to make, after what it was told before.
+    drop(member.lock("flush").unwrap().exclusive(&owner).enqueue().wait().unwrap());
+    let (messages, ()) = engine.messages_of(|| {
+        for _ in 0..10 {
+            drop(lock.exclusive(&owner).wait().unwrap());
+            drop(lock.shared(&owner).now().unwrap());
+        }
+    });
+    assert_eq!(messages, 0);
+}
+
+#[test]
+fn an_owner_that_waits_for_two_members_to_agree_goes_when_the_other_gives_up() {
+    let [a, b] = members("agree");
+    let (here, there) = (a.lock("config").unwrap(), b.lock("config").unwrap());
+    let (first, second, third) = (Owner::new("first"), Owner::new("second"), Owner::new("third"));
+    let looking = here.acquire(&first, Mode::IntentShared).wait().unwrap();
+    let mut reader = there.shared(&second).wait().unwrap();
+    let upgrade = reader.upgrade().enqueue();
+    while here.waiters().unwrap().is_empty() {
+        thread::yield_now();
+    }
+    // What this member holds for one owner, and is to hold for another beside it, waits for what the upgrade waits for.
+    let writer = here.acquire(&third, Mode::IntentExclusive).enqueue();
+    drop(upgrade);
+    drop(reader);
+    assert!(writer.wait_timeout(SOON));
+    drop(writer.wait().unwrap());
+    drop(looking);
 }
