@@ -189,7 +189,6 @@ impl<V: LockValue> Node<V> {
             }
             let held = self.check_hold(state);
             state.granted = value;
-            state.is_hopeless = false;
             Ok(held)
         })?;
         let told = self.resource.settle_given();

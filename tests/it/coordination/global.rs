@@ -13,6 +13,7 @@ use tierlock::coordination::global::{
     GlobalLockCoordinator, GlobalLockError, GlobalLockUser, LockValue, RwLockValue,
 };
 
+use crate::support::now;
 use RwLockValue::{NoLock, Read, Upgrade, Write};
 
 type User = GlobalLockUser<RwLockValue>;
@@ -39,7 +40,7 @@ fn user<V: LockValue>(node: &Coordinator) -> GlobalLockUser<V> {
 /// What a thread of its own brings about.
 #[track_caller]
 fn soon(what: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
+    let start = now();
     while !what() {
         assert!(start.elapsed() < Duration::from_secs(10), "it does not happen");
         thread::yield_now();

@@ -197,10 +197,11 @@ fn what_is_granted_to_one_attempt_is_not_given_back_before_it_is_used() {
 
 #[test]
 fn taking_what_is_cached_and_giving_it_back_takes_no_message() {
-    let engine = Counting::about("config");
+    let engine = Counting::about("lock/config");
     let member = Coordinator::over(std::sync::Arc::new(engine.clone())).join("alone").unwrap();
     let (lock, owner) = (member.lock("config").unwrap().cached(), Owner::new("owner"));
-    drop(lock.exclusive(&owner).wait().unwrap());
+    let (messages, ()) = engine.messages_of(|| drop(lock.exclusive(&owner).wait().unwrap()));
+    assert!(messages > 0);
     // A request that no thread waits for is the agent's to make, after what it was told before.
     drop(member.lock("flush").unwrap().exclusive(&owner).enqueue().wait().unwrap());
     let (messages, ()) = engine.messages_of(|| {

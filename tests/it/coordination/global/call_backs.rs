@@ -151,7 +151,7 @@ fn a_subscriber_may_downgrade() {
 fn a_node_with_a_slow_task_is_seen_to_be_called_back_since_when() {
     let nodes = nodes::<2>("slow");
     let [one, two]: [User; 2] = users(&nodes);
-    let before = std::time::Instant::now();
+    let before = now();
     one.upgrade(Write, SOON).unwrap();
     assert!(is_timed_out(&two.upgrade(Write, BRIEFLY)));
     let theirs = asked(&two, Write);
@@ -220,7 +220,7 @@ fn an_upgrade_that_crosses_one_of_another_node_is_found_to_deadlock() {
         other.upgrade(Read, None).unwrap();
         std::mem::forget(other.upgrade_async(Upgrade).unwrap());
     });
-    let refused = ours.upgrade(Upgrade, None);
+    let refused = ours.upgrade(Upgrade, SOON);
     assert!(is_deadlock(&refused), "{refused:?}");
     assert_eq!((ours.granted(), theirs.requested()), (Read, Some(Upgrade)));
 }

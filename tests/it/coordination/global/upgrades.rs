@@ -134,8 +134,8 @@ fn two_upgraders_are_found_out_at_once_and_one_goes_when_the_other_gives_up() {
     two.upgrade(Read, SOON).unwrap();
     let first = one.upgrade_async(Upgrade).unwrap().unwrap();
     assert!(!first.is_decided());
-    // Without a timeout.
-    let refused = two.upgrade(Upgrade, None);
+    // Not when the time is up.
+    let refused = two.upgrade(Upgrade, SOON);
     assert!(is_deadlock(&refused), "{refused:?}");
     assert_eq!((two.granted(), two.requested()), (Read, None));
     two.downgrade(NoLock).unwrap();
