@@ -117,13 +117,15 @@ impl Resource {
                 self.hear_recall(state, &view);
             }
             self.take_note(state, &view, want.as_ref());
+            if buried? {
+                // What the dead wanted is wanted no more.
+                continue;
+            }
             // After a grant that came along: who waited for it has it first.
             self.hear_recall(state, &view);
-            let buried = buried?;
-            let recalled = self.give_way(state, &view);
-            if !buried && !recalled {
+            let asked = view.waits || view.deadlock || want.is_some_and(|want| !want.waits);
+            if !self.give_way(state, &view, asked) {
                 self.set_alarm(state, &view);
-                let asked = view.waits || view.deadlock || want.is_some_and(|want| !want.waits);
                 if (self.want(state).is_none() || asked) && state.is_level() {
                     return Ok(());
                 }
@@ -360,7 +362,7 @@ impl Resource {
     }
 
     /// Makes way for whoever is in front elsewhere, as soon as the owners here do; tells whether they did at once.
-    fn give_way(&self, state: &mut State, view: &View) -> bool {
+    fn give_way(&self, state: &mut State, view: &View, asked: bool) -> bool {
         let Some(recall) = view.recall else {
             if view.holder.is_some() {
                 state.elsewhere.drop_claim();
@@ -373,6 +375,10 @@ impl Resource {
         }
         let before = state.elsewhere.mode();
         if let Err(deadlock) = state.elsewhere.claim(recall.mode, recall.priority, &self.waker()) {
+            if !asked && self.want(state).is_some() {
+                // Came meanwhile: whether it deadlocks, and with somebody who lives, the record says.
+                return false;
+            }
             state.elsewhere.refuse(&deadlock);
             let _ = state.elsewhere.claim(recall.mode, recall.priority, &self.waker());
         }

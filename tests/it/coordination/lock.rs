@@ -232,3 +232,35 @@ fn an_owner_that_waits_for_two_members_to_agree_goes_when_the_other_gives_up() {
     drop(writer.wait().unwrap());
     drop(looking);
 }
+
+#[test]
+fn a_member_that_is_asked_for_what_it_uses_asks_nothing_until_it_gives_it_up() {
+    let engine = Counting::about("lock/config");
+    let [a, b] = ["one", "two"].map(|name| {
+        let connect = Coordinator::over(std::sync::Arc::new(engine.clone()));
+        connect.min_hold(Duration::ZERO).join(name).unwrap()
+    });
+    let (here, there) = (a.lock("config").unwrap(), b.lock("config").unwrap());
+    let (first, second) = (Owner::new("first"), Owner::new("second"));
+    let guard = here.exclusive(&first).wait().unwrap();
+    let pending = there.exclusive(&second).enqueue();
+    while there.waiters().unwrap().is_empty() {
+        thread::yield_now();
+    }
+    // What the agents are told now comes after what they were told by this.
+    let flush = |member: &Coordinator| {
+        let lock = member.lock("flush").unwrap();
+        for _ in 0..10 {
+            drop(lock.exclusive(&second).enqueue().wait().unwrap());
+        }
+    };
+    flush(&a);
+    flush(&b);
+    let (messages, ()) = engine.messages_of(|| {
+        flush(&a);
+        flush(&b);
+    });
+    assert_eq!(messages, 0);
+    drop(guard);
+    drop(pending.wait().unwrap());
+}

@@ -153,6 +153,36 @@ fn a_node_that_leaves_loses_what_it_had_and_says_so_to_all_who_use_it() {
 }
 
 #[test]
+fn with_a_node_that_died_while_it_waited_nobody_is_deadlocked() {
+    for round in 0..50 {
+        let nodes = nodes::<2>(&format!("dead-{round}"));
+        let [one, two]: [User; 2] = users(&nodes);
+        two.upgrade(Read, SOON).unwrap();
+        one.upgrade(Read, SOON).unwrap();
+        let waiter = one.upgrade_async(Upgrade).unwrap().unwrap();
+        if round % 2 == 0 {
+            soon(|| two.called_back().is_some());
+        }
+        nodes[0].leave().unwrap();
+        two.upgrade(Upgrade, SOON).unwrap();
+        drop(waiter);
+    }
+}
+
+#[test]
+fn nobody_makes_way_for_a_node_that_died_while_it_waited() {
+    let nodes = nodes::<2>("no-way");
+    let [one, two]: [User; 2] = users(&nodes);
+    two.upgrade(Write, SOON).unwrap();
+    let waiter = one.upgrade_async(Write).unwrap().unwrap();
+    soon(|| two.called_back().is_some());
+    nodes[0].leave().unwrap();
+    soon(|| two.called_back().is_none());
+    assert_eq!(two.grantable(), Write);
+    drop(waiter);
+}
+
+#[test]
 fn a_node_that_leaves_with_it_exclusively_is_named_to_the_next() {
     let nodes = nodes::<2>("named");
     let [one, two]: [User; 2] = users(&nodes);
@@ -196,8 +226,9 @@ fn losing(leg: Leg) -> (World, [Coordinator; 2]) {
     let (memory, world) = Memory::simulated(5);
     let memory = Arc::new(memory);
     let nodes = ["one", "two"].map(|name| {
-        let connect = Coordinator::over(memory.clone()).min_hold(Duration::ZERO);
-        connect.join(name).unwrap()
+        // Nobody dies of a clock that runs.
+        let connect = Coordinator::over(memory.clone()).ttl(Duration::from_secs(1_000_000));
+        connect.min_hold(Duration::ZERO).join(name).unwrap()
     });
     let (me, once) = (nodes[0].member().clone(), AtomicBool::new(true));
     world.interpose(move |call, on| {
@@ -223,12 +254,15 @@ fn an_upgrade_whose_answer_is_lost_says_so_and_keeps_nobody_out() {
     assert!(matches!(one.upgrade(Write, None), Err(GlobalLockError::Coordination(_))));
     assert_eq!((one.granted(), one.requested()), (NoLock, None));
     // It is there, though nobody knows; who it is there for finds out.
-    let waiter = two.upgrade_async(Write).unwrap();
-    soon(|| {
-        world.advance(50);
-        waiter.as_ref().is_none_or(|waiter| waiter.is_decided())
-    });
-    one.upgrade(Read, BRIEFLY).unwrap_err();
+    if let Some(waiter) = two.upgrade_async(Write).unwrap() {
+        soon(|| {
+            world.advance(50);
+            waiter.is_decided()
+        });
+        waiter.wait_lock(None).unwrap();
+    }
+    one.check().unwrap();
+    assert!(is_timed_out(&one.upgrade(Read, BRIEFLY)));
 }
 
 #[test]
@@ -237,8 +271,8 @@ fn a_downgrade_whose_message_is_lost_is_said_again() {
         let (memory, world) = Memory::simulated(9);
         let memory = Arc::new(memory);
         let nodes = ["one", "two"].map(|name| {
-            let connect = Coordinator::over(memory.clone()).min_hold(Duration::ZERO);
-            connect.join(name).unwrap()
+            let connect = Coordinator::over(memory.clone()).ttl(Duration::from_secs(1_000_000));
+            connect.min_hold(Duration::ZERO).join(name).unwrap()
         });
         let [one, two]: [User; 2] = users(&nodes);
         one.upgrade(Write, SOON).unwrap();
@@ -256,5 +290,6 @@ fn a_downgrade_whose_message_is_lost_is_said_again() {
             waiter.is_decided()
         });
         waiter.wait_lock(None).unwrap();
+        one.check().unwrap();
     }
 }
