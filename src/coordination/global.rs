@@ -125,7 +125,7 @@ impl GlobalLockCoordinator {
     /// # use tierlock::coordination::global::{GlobalLockCoordinator, RwLockValue};
     /// let node = Coordinator::connect("memory:").join("node-1")?;
     /// let locks = GlobalLockCoordinator::new(&node);
-    /// let (one, same) = (locks.user("config")?, locks.user("config")?);
+    /// let (one, same) = (locks.user("config")?, locks.user::<RwLockValue>("config")?);
     /// one.upgrade(RwLockValue::Read, None)?;
     /// assert_eq!(same.granted(), RwLockValue::Read);
     /// # Ok::<(), tierlock::Error>(())
@@ -144,7 +144,7 @@ impl GlobalLockCoordinator {
     /// Forgets what a node holds of the resource and asks for, and serves those who wait for it: an administrative act, for a node that does
     /// not give back what it should. Tells whether there was anything.
     ///
-    /// If the node lives, it hears of it, and may ask anew. Nodes that die are forgotten without this.
+    /// If the node lives, it hears of it soon, and may ask anew. Nodes that die are forgotten without this.
     ///
     /// # Errors
     /// [`BadName`](CoordinationError::BadName), or as of any request to the coordinator.
@@ -155,13 +155,15 @@ impl GlobalLockCoordinator {
     /// # use tierlock::coordination::global::{GlobalLockCoordinator, RwLockValue};
     /// let node = Coordinator::connect("memory:nodes").join("node-1")?;
     /// let slow = Coordinator::connect("memory:nodes").join("node-2")?;
-    /// let user = GlobalLockCoordinator::new(&slow).user("config")?;
-    /// user.upgrade(RwLockValue::Write, None)?;
+    /// let theirs = GlobalLockCoordinator::new(&slow).user("config")?;
+    /// theirs.upgrade(RwLockValue::Write, None)?;
+    /// let token = theirs.token()?;
     ///
     /// let locks = GlobalLockCoordinator::new(&node);
     /// assert!(locks.node_failed("config", slow.member())?);
-    /// locks.user("config")?.upgrade(RwLockValue::Write, None)?;
-    /// assert!(user.downgrade(RwLockValue::NoLock).unwrap_err().is_lost());
+    /// let ours = locks.user("config")?;
+    /// ours.upgrade(RwLockValue::Write, None)?;
+    /// assert!(ours.token()? > token);
     /// # Ok::<(), tierlock::Error>(())
     /// ```
     pub fn node_failed(&self, resource: &str, node: &MemberId) -> Result<bool, GlobalLockError> {
