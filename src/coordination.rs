@@ -58,6 +58,7 @@ pub mod driver;
 mod elsewhere;
 #[cfg(unix)]
 pub mod file;
+pub mod global;
 pub mod lease;
 pub mod ledger;
 pub(crate) mod level;
@@ -67,6 +68,7 @@ pub mod memory;
 mod resource;
 #[cfg(test)]
 mod simulation;
+mod stake;
 pub mod synchronized;
 mod value;
 

@@ -3,7 +3,10 @@
 #[cfg(feature = "coordination")]
 mod coordination;
 #[cfg(feature = "coordination")]
+mod global;
+#[cfg(feature = "coordination")]
 mod lease;
+#[cfg(feature = "coordination")]
 mod synchronized;
 mod template;
 
@@ -20,6 +23,9 @@ use crate::request::Membership;
 
 #[cfg(feature = "coordination")]
 pub use self::coordination::{CoordinationError, DriverError, DriverErrorKind};
+#[cfg(feature = "coordination")]
+pub use self::global::GlobalLockError;
+#[cfg(feature = "coordination")]
 pub use self::lease::LeaseError;
 #[cfg(feature = "coordination")]
 pub use self::synchronized::SynchronizedError;
@@ -447,4 +453,7 @@ pub enum Error {
     /// Not done with a lease.
     #[cfg(feature = "coordination")]
     Lease(#[from] LeaseError),
+    /// Not granted to a node.
+    #[cfg(feature = "coordination")]
+    Global(#[from] GlobalLockError),
 }

@@ -54,7 +54,7 @@ impl Clock {
 #[cfg(unix)]
 fn common_us() -> u128 {
     use nix::time::{ClockId, clock_gettime};
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
     now.map_or(0, |now| now.as_micros())
 }
 

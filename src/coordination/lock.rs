@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use super::resource::{Expectation, Foresight, Resource};
+use super::resource::{Expected, Foresight, Resource};
 use crate::acquire::Acquire;
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
@@ -102,7 +102,7 @@ impl ClusterLock {
             owner: owner.clone(),
             mode,
             priority: None,
-            expectation: None,
+            expected: None,
         })
     }
 
@@ -190,16 +190,16 @@ pub struct AcquireCluster<'a> {
     mode: Mode,
     /// Known if this thread may go to the engine.
     priority: Option<Priority>,
-    /// There while what was asked for ahead is not taken.
-    expectation: Option<Expectation>,
+    /// Kept until the outcome is there.
+    expected: Option<Expected>,
 }
 
 impl<'a> Acquire<AcquireCluster<'a>> {
     /// Makes the request own lock and owner, so that it and what is pending of it may outlive the borrows.
     pub fn into_owned(self) -> Acquire<AcquireCluster<'static>> {
-        self.map(|AcquireCluster { local, resource, owner, mode, priority, expectation }| {
+        self.map(|AcquireCluster { local, resource, owner, mode, priority, expected }| {
             let local = local.into_owned();
-            AcquireCluster { local, resource, owner, mode, priority, expectation }
+            AcquireCluster { local, resource, owner, mode, priority, expected }
         })
     }
 }
@@ -235,8 +235,8 @@ impl Target for AcquireCluster<'_> {
                 owner: Arc::clone(self.owner.name_arc()),
                 waits: patience == Patience::Waits,
             };
-            let expectation = self.resource.foresee(foresight);
-            self.expectation = Some(expectation.map_err(|error| self.refusal(error))?);
+            let expected = self.resource.foresee(foresight);
+            self.expected = Some(expected.map_err(|error| self.refusal(error))?);
         } else {
             self.resource.member().check().map_err(|error| self.refusal(error))?;
         }
@@ -249,8 +249,9 @@ impl Target for AcquireCluster<'_> {
     }
 
     fn granted(self, task: Option<Task>) -> Result<ClusterGuard, AcquireError> {
-        let Self { local, resource, owner, mode, .. } = self;
+        let Self { local, resource, owner, mode, expected, .. } = self;
         let guard = local.granted(task)?.into_owned();
+        expected.into_iter().for_each(Expected::fulfil);
         let guard = ClusterGuard {
             mark: resource.hold_mark(),
             guard: Some(guard),
@@ -360,6 +361,8 @@ impl ClusterGuard {
     /// Asks to go on in a stronger mode; see [`Guard::upgrade_to`]. Two members that would wait for each other are found out:
     /// the second is told at once.
     pub fn upgrade_to(&mut self, mode: Mode) -> Acquire<UpgradeLock<'_, 'static>> {
+        // Others may have held it between: a stronger hold has a number of its own.
+        self.token.take();
         self.guard_mut().upgrade_to(mode)
     }
 
@@ -382,9 +385,9 @@ impl ClusterGuard {
         Ok(held && self.resource.is_intact(self.mark.clone()?))
     }
 
-    /// Has the agent, or this thread, tell the coordinator.
+    /// Tells the coordinator, or has the agent do so.
     fn after_giving(&self) {
-        let _ = self.resource.settle(true);
+        let _ = self.resource.settle_given();
     }
 }
 

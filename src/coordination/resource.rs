@@ -10,6 +10,7 @@
 
 mod round;
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -40,6 +41,24 @@ pub(crate) type OnAbandoned = Box<dyn Fn(&Arc<Lock>, &Arc<str>) + Send + Sync>;
 /// Who is told that a hold was lost though the member lives.
 pub(crate) type OnBroken = Box<dyn Fn() + Send + Sync>;
 
+/// Whoever uses a resource on behalf of all of this process, and hears what happens to it. Called in the middle of settling, with no
+/// mutex held.
+pub(crate) trait User: Any + Send + Sync {
+    /// Others want of this member that it holds no more than what admits this mode, or nothing any more.
+    fn on_recall(&self, mode: Option<Mode>);
+
+    /// What was held is lost.
+    fn on_loss(&self);
+}
+
+/// What others want of this member, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recalled {
+    /// To hold no more than what admits it.
+    pub(crate) mode: Mode,
+    pub(crate) since: Instant,
+}
+
 pub(crate) struct Resource {
     member: Arc<Member>,
     agent: Arc<Agent>,
@@ -50,6 +69,8 @@ pub(crate) struct Resource {
     turn: Mutex<Turn>,
     /// Told when a turn ends.
     turned: Condvar,
+    /// How many owners are about to use what was granted on foresight.
+    expected: AtomicUsize,
     /// The fencing tokens that are left of those granted.
     tokens: Mutex<Range<u64>>,
     /// Until when the member holds what it was granted, in milliseconds on the engine's clock: 0 if it holds nothing.
@@ -60,13 +81,16 @@ pub(crate) struct Resource {
     lifetime_ms: AtomicU64,
     /// Who ended before the member's grant without releasing the resource, and how the lock was told.
     previous: Mutex<Option<(Arc<str>, Abandonment)>>,
-    /// How many asked ahead, and are about to take what was granted.
-    expected: AtomicUsize,
     /// When the agent settles it by itself, and where it stands in the agent's list.
     pub(super) alarm: Mutex<Option<(Moment, u64)>>,
     bell: Arc<Bell>,
     on_abandoned: OnAbandoned,
     on_broken: OnceLock<OnBroken>,
+    /// What others want that this member holds, and was told to its owners.
+    recalled: Mutex<Option<Recalled>>,
+    /// Whether others want it, told or not yet.
+    is_wanted: AtomicBool,
+    user: Mutex<Option<Weak<dyn User>>>,
     me: Weak<Self>,
 }
 
@@ -95,6 +119,36 @@ pub(crate) struct Foresight {
     pub(crate) waits: bool,
 }
 
+/// As long as this is kept, nobody takes what was granted on foresight for unused.
+#[derive(Debug)]
+#[must_use = "what was granted may be given back when it is dropped"]
+pub(crate) struct Expected {
+    resource: Arc<Resource>,
+    is_fulfilled: bool,
+}
+
+impl Expected {
+    fn new(resource: &Arc<Resource>) -> Self {
+        resource.expected.fetch_add(1, Ordering::AcqRel);
+        Self { resource: Arc::clone(resource), is_fulfilled: false }
+    }
+
+    /// It is used now.
+    pub(crate) fn fulfil(mut self) {
+        self.is_fulfilled = true;
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.resource.expected.fetch_sub(1, Ordering::AcqRel);
+        if !self.is_fulfilled {
+            // Nothing came of it, so it may be given back.
+            self.resource.ring();
+        }
+    }
+}
+
 impl Resource {
     /// Puts `lock`, which nobody uses yet, under the record of `key`.
     pub(crate) fn new(
@@ -118,24 +172,23 @@ impl Resource {
                 again: false,
             }),
             turned: Condvar::new(),
+            expected: AtomicUsize::new(0),
             tokens: Mutex::new(0..0),
             until_ms: AtomicU64::new(0),
             breaks: AtomicU64::new(0),
             lifetime_ms: AtomicU64::new(0),
             previous: Mutex::new(None),
-            expected: AtomicUsize::new(0),
             alarm: Mutex::new(None),
             bell: Arc::new(Bell { resource: Weak::clone(me), owner, since: clock::now() }),
             on_abandoned,
             on_broken: OnceLock::new(),
+            recalled: Mutex::new(None),
+            is_wanted: AtomicBool::new(false),
+            user: Mutex::new(None),
             me: Weak::clone(me),
         });
         resource.lock.observe(Arc::clone(&resource.bell) as Arc<dyn Waiter>);
         resource
-    }
-
-    pub(crate) fn key(&self) -> &Key {
-        &self.key
     }
 
     pub(crate) fn lock(&self) -> &Arc<Lock> {
@@ -288,18 +341,17 @@ impl Resource {
         }
     }
 
-    /// Asks the coordinator ahead of the lock, in this thread, so that the lock is free by then if it can be. As long as the
-    /// answer is kept, what was granted is not given back for want of use.
+    /// Asks the coordinator ahead of the lock, in this thread, so that the lock is free by then if it can be. It stays so as long as the
+    /// expectation is kept.
     ///
     /// # Errors
     /// Why the coordinator cannot be asked.
     pub(crate) fn foresee(
         self: &Arc<Self>,
         foresight: Foresight,
-    ) -> Result<Expectation, CoordinationError> {
+    ) -> Result<Expected, CoordinationError> {
         self.member.check()?;
-        self.expected.fetch_add(1, Ordering::AcqRel);
-        let expectation = Expectation(Arc::clone(self));
+        let expected = Expected::new(self);
         let held = self.lock.held();
         let free = match foresight.from {
             None => held.admits_newcomer(foresight.mode),
@@ -308,9 +360,10 @@ impl Resource {
         if !free {
             self.take_turn(true, |state| state.foresight = Some(foresight))?;
         }
-        Ok(expectation)
+        Ok(expected)
     }
 
+    /// Tells whether an owner is about to use what was granted.
     fn is_expected(&self) -> bool {
         self.expected.load(Ordering::Acquire) > 0
     }
@@ -331,9 +384,38 @@ impl Resource {
         self.take_turn(true, |state| state.uncache = true)
     }
 
-    /// What owners of this process may hold without asking.
-    pub(crate) fn grantable(&self) -> Option<Mode> {
-        self.turn.lock().state.as_ref().and_then(|state| state.elsewhere.leaves())
+    /// What others want of this member, if it is to make way.
+    pub(crate) fn recalled(&self) -> Option<Recalled> {
+        *self.recalled.lock()
+    }
+
+    /// Tells the coordinator of what was given back here, if that makes a difference to anybody elsewhere.
+    ///
+    /// # Errors
+    /// Why it could not be told; the agent tries again.
+    pub(crate) fn settle_given(&self) -> Result<(), CoordinationError> {
+        // Should others come to want it just now, whoever hears of that finds what was given back.
+        let keeps = self.is_cached() && !self.is_wanted.load(Ordering::Acquire);
+        if keeps { Ok(()) } else { self.settle(true) }
+    }
+
+    /// The one user of this resource in this process, which `make` makes if there is none; `None` if there is one of another type.
+    pub(crate) fn user<U: User>(&self, make: impl FnOnce() -> Arc<U>) -> Option<Arc<U>> {
+        let mut user = self.user.lock();
+        if let Some(known) = user.as_ref().and_then(Weak::upgrade) {
+            return (known as Arc<dyn Any + Send + Sync>).downcast().ok();
+        }
+        let made = make();
+        let weak = Arc::downgrade(&made);
+        *user = Some(weak);
+        Some(made)
+    }
+
+    fn with_user(&self, tell: impl FnOnce(&dyn User)) {
+        let user = self.user.lock().as_ref().and_then(Weak::upgrade);
+        if let Some(user) = user {
+            tell(&*user);
+        }
     }
 
     fn take_turn(
@@ -390,21 +472,6 @@ impl Resource {
 
     fn ring_at(&self, at: Moment) {
         self.agent.ring_at(at, self, &self.me);
-    }
-}
-
-/// Somebody is about to take what was granted.
-#[derive(Debug)]
-pub(crate) struct Expectation(Arc<Resource>);
-
-impl Drop for Expectation {
-    fn drop(&mut self) {
-        let Self(resource) = self;
-        resource.expected.fetch_sub(1, Ordering::AcqRel);
-        if resource.lock.held().admits_newcomer(Mode::Exclusive) {
-            // It came to nothing, and nobody uses what was granted.
-            resource.ring();
-        }
     }
 }
 

@@ -236,6 +236,7 @@ impl Record {
     }
 
     /// Who ended without releasing the resource, if nobody was told yet.
+    #[cfg(test)]
     pub(crate) fn abandoned(&self) -> Option<&Abandonment> {
         self.abandoned.as_ref()
     }

@@ -1,7 +1,9 @@
 //! Locks across processes.
 
+mod counting;
 #[cfg(unix)]
 mod file;
+mod global;
 mod lease;
 mod ledger;
 mod levels;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{FOR_EVER, Foresight, Resource};
+use super::{FOR_EVER, Foresight, Recalled, Resource, User};
+use crate::clock;
 use crate::coordination::driver::{Reporter, Subject, Watch};
 use crate::coordination::elsewhere::{Elsewhere, Head, Here};
 use crate::core::member::MemberId;
@@ -24,8 +25,6 @@ pub(super) struct State {
     pub(super) uncache: bool,
     /// When what is granted shall end, if that is still to be said.
     pub(super) end: Option<End>,
-    /// A conversion that the record refused; it is not asked for again while this is held here.
-    hopeless: Option<Option<Mode>>,
     /// Whether the member is in line in the record.
     waits: bool,
     /// Whether something was said to the engine, and nobody knows whether it heard.
@@ -82,7 +81,6 @@ impl State {
             foresight: None,
             uncache: false,
             end: None,
-            hopeless: None,
             waits: false,
             unsure: false,
             watch: None,
@@ -134,13 +132,24 @@ impl Resource {
                 return Ok(());
             }
             self.watch(state)?;
-            let view = self.consult(state, want.as_ref())?;
+            let mut view = self.consult(state, want.as_ref())?;
+            let buried = self.bury(state, &view);
+            // With one who is dead nobody is deadlocked.
+            view.deadlock &= matches!(buried, Ok(false));
+            if view.deadlock {
+                // Whoever is refused finds what for.
+                self.hear_recall(state, &view);
+            }
             self.take_note(state, &view, want.as_ref());
-            let buried = self.bury(state, &view)?;
-            let recalled = self.give_way(state, &view);
-            if !buried && !recalled {
+            if buried? {
+                // What the dead wanted is wanted no more.
+                continue;
+            }
+            // After a grant that came along: who waited for it has it first.
+            self.hear_recall(state, &view);
+            let asked = view.waits || view.deadlock || want.is_some_and(|want| !want.waits);
+            if !self.give_way(state, &view, asked) {
                 self.set_alarm(state, &view);
-                let asked = view.waits || view.deadlock || want.is_some_and(|want| !want.waits);
                 if (self.want(state).is_none() || asked) && state.is_level() {
                     return Ok(());
                 }
@@ -162,12 +171,9 @@ impl Resource {
     /// What to ask for; on the way, what is not used here is given up if something has to be asked for.
     fn want(&self, state: &mut State) -> Option<Want> {
         let here = state.elsewhere.look();
-        if state.hopeless.is_some_and(|held| held != here.held) {
-            state.hopeless = None;
-        }
         let want = self.wanted(state, &here);
-        let idle = here.held.is_none() && here.head.is_none() && state.foresight.is_none();
-        let gives_back = idle && !self.is_expected() && (!self.is_cached() || state.uncache);
+        let idle = here.held.is_none() && here.head.is_none() && !self.is_expected();
+        let gives_back = idle && (!self.is_cached() || state.uncache);
         if want.is_some() || gives_back || (state.uncache && here.head.is_none()) {
             // Whoever asks for more with more in hand than it uses would go before those who wait.
             state.elsewhere.raise(Mode::beside(here.held));
@@ -181,12 +187,11 @@ impl Resource {
         if let Some(Head { mode, priority, ref owner, fits, converts }) = here.head
             && fits
             && !covered(mode)
-            && state.hopeless.is_none()
         {
             return Some(Want { mode, priority, owner: Arc::clone(owner), converts, waits: true });
         }
         let Foresight { mode, from, priority, ref owner, waits } = *state.foresight.as_ref()?;
-        let fits = here.head.is_none() && state.elsewhere.fits(mode, from);
+        let fits = here.head.is_none() && here.fits(mode, from);
         (fits && !covered(mode)).then(|| Want {
             mode,
             priority,
@@ -281,16 +286,42 @@ impl Resource {
         let holder = record.holder(me).cloned();
         let has = |mode| holder.as_ref().is_some_and(|holder| holder.mode.covers(mode));
         let blocked = want.is_some_and(|want| !has(want.mode));
+        let recall = record.recall(me);
+        // Nobody waits for the dead, and nobody makes way for them.
+        let concerned = blocked || recall.is_some();
         View {
             held: false,
             ends: false,
             holder,
             waits: record.pending(me).is_some(),
             deadlock,
-            recall: record.recall(me),
-            others: if blocked { record.others(me).cloned().collect() } else { Vec::new() },
+            recall,
+            others: if concerned { record.others(me).cloned().collect() } else { Vec::new() },
             first_end: record.first_end(),
         }
+    }
+
+    /// Tells whoever uses the resource here what others want of it, once it was kept for as long as it may be: or sooner, if what
+    /// is wanted here was refused for that reason.
+    fn hear_recall(&self, state: &mut State, view: &View) {
+        self.is_wanted.store(view.recall.is_some(), Ordering::Release);
+        let mode = view.recall.map(|recall| recall.mode);
+        if mode.is_none() && view.holder.is_some() {
+            // Before anybody hears that the way is free.
+            state.elsewhere.drop_claim();
+        }
+        if mode.is_some() && !view.deadlock && self.kept_until(state).is_some() {
+            return;
+        }
+        {
+            let mut recalled = self.recalled.lock();
+            if recalled.map(|recalled| recalled.mode) == mode {
+                return;
+            }
+            let since = recalled.map_or_else(clock::now, |recalled| recalled.since);
+            *recalled = mode.map(|mode| Recalled { mode, since });
+        }
+        self.with_user(|user| user.on_recall(mode));
     }
 
     /// Takes over what the record says that the member holds.
@@ -308,10 +339,9 @@ impl Resource {
             token: holder.token,
             since: holder.since,
         });
+        // Whoever holds nothing here waits, until those who do have given it up, or the other has.
         if view.deadlock && want.is_some_and(|want| want.converts) {
             state.elsewhere.refuse(&Refused::Deadlock);
-        } else if view.deadlock {
-            state.hopeless = Some(state.elsewhere.look().held);
         }
         if before.is_some() && !view.held {
             self.break_off(state);
@@ -339,6 +369,7 @@ impl Resource {
         if let Some(call) = self.on_broken.get() {
             call();
         }
+        self.with_user(User::on_loss);
     }
 
     /// Ends what dead members hold and wait for; tells whether there were any.
@@ -346,7 +377,7 @@ impl Resource {
         state.watched.retain(|member, _| view.others.contains(member));
         let mut dead = Vec::new();
         for other in &view.others {
-            if !state.watched.contains_key(other) && view.waits {
+            if !state.watched.contains_key(other) && (view.waits || view.recall.is_some()) {
                 let watch = self.watch_subject(Subject::Member(other.clone()))?;
                 state.watched.insert(other.clone(), watch);
             }
@@ -367,7 +398,7 @@ impl Resource {
     }
 
     /// Makes way for whoever is in front elsewhere, as soon as the owners here do; tells whether they did at once.
-    fn give_way(&self, state: &mut State, view: &View) -> bool {
+    fn give_way(&self, state: &mut State, view: &View, asked: bool) -> bool {
         let Some(recall) = view.recall else {
             if view.holder.is_some() {
                 state.elsewhere.drop_claim();
@@ -380,6 +411,10 @@ impl Resource {
         }
         let before = state.elsewhere.mode();
         if let Err(deadlock) = state.elsewhere.claim(recall.mode, recall.priority, &self.waker()) {
+            if !asked && self.want(state).is_some() {
+                // Came meanwhile: whether it deadlocks, and with somebody who lives, the record says.
+                return false;
+            }
             state.elsewhere.refuse(&deadlock);
             let _ = state.elsewhere.claim(recall.mode, recall.priority, &self.waker());
         }
@@ -389,7 +424,7 @@ impl Resource {
     /// Until when what was granted is kept for the owners here, if that is not over.
     fn kept_until(&self, state: &State) -> Option<Moment> {
         let here = state.elsewhere.look();
-        let used = here.held.is_some() || here.head.is_some();
+        let used = here.held.is_some() || here.head.is_some() || self.is_expected();
         let until = state.granted?.since.plus_ms(self.agent.min_hold_ms());
         (used && until > self.member.now()).then_some(until)
     }
@@ -416,9 +451,13 @@ impl Resource {
             state.watch = None;
             state.watched.clear();
             let _ = state.elsewhere.claim(Mode::Exclusive, Priority::MIN, &self.waker());
-        } else {
+            self.with_user(User::on_loss);
+            return;
+        }
+        // What was written may be there without an answer: a grant that nobody knows of would keep everybody out.
+        state.unsure |= error.is_transient();
+        if state.has_part() {
             const RETRY_MS: u64 = 100;
-            state.unsure = true;
             self.ring_at(self.member.now().plus_ms(RETRY_MS));
         }
     }

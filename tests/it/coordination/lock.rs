@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use tierlock::coordination::{CoordinationError, Coordinator};
 use tierlock::{AcquireError, Mode, Owner, UpgradeError};
 
+use super::counting::Counting;
+
 /// Members of a store of their own.
 fn members<const N: usize>(store: &str) -> [Coordinator; N] {
     let url = format!("memory:{store}");
@@ -212,4 +214,96 @@ fn an_attempt_at_a_free_lock_succeeds_whatever_the_agent_does() {
         let lock = a.lock(&format!("config-{id}")).unwrap();
         drop(lock.exclusive(&owner).now().unwrap());
     }
+}
+
+#[test]
+fn a_guard_that_was_upgraded_has_a_token_of_its_own() {
+    let [a, b] = members("upgraded-token");
+    let (here, there) = (a.lock("config").unwrap(), b.lock("config").unwrap());
+    let (first, second) = (Owner::new("first"), Owner::new("second"));
+    let mut guard = here.shared(&first).wait().unwrap();
+    guard.token().unwrap();
+    let between = there.shared(&second).wait().unwrap().token().unwrap();
+    guard.upgrade().timeout(SOON).wait().unwrap();
+    assert!(guard.token().unwrap() > between);
+}
+
+#[test]
+fn what_is_granted_to_one_attempt_is_not_given_back_before_it_is_used() {
+    let [a] = members("attempt");
+    let lock = a.lock("config").unwrap();
+    for round in 0..500 {
+        let owner = Owner::new(format!("owner-{round}"));
+        drop(lock.exclusive(&owner).now().unwrap());
+    }
+}
+
+#[test]
+fn taking_what_is_cached_and_giving_it_back_takes_no_message() {
+    let engine = Counting::about("lock/config");
+    let member = Coordinator::over(std::sync::Arc::new(engine.clone())).join("alone").unwrap();
+    let (lock, owner) = (member.lock("config").unwrap().cached(), Owner::new("owner"));
+    let (messages, ()) = engine.messages_of(|| drop(lock.exclusive(&owner).wait().unwrap()));
+    assert!(messages > 0);
+    // A request that no thread waits for is the agent's to make, after what it was told before.
+    drop(member.lock("flush").unwrap().exclusive(&owner).enqueue().wait().unwrap());
+    let (messages, ()) = engine.messages_of(|| {
+        for _ in 0..10 {
+            drop(lock.exclusive(&owner).wait().unwrap());
+            drop(lock.shared(&owner).now().unwrap());
+        }
+    });
+    assert_eq!(messages, 0);
+}
+
+#[test]
+fn an_owner_that_waits_for_two_members_to_agree_goes_when_the_other_gives_up() {
+    let [a, b] = members("agree");
+    let (here, there) = (a.lock("config").unwrap(), b.lock("config").unwrap());
+    let (first, second, third) = (Owner::new("first"), Owner::new("second"), Owner::new("third"));
+    let looking = here.acquire(&first, Mode::IntentShared).wait().unwrap();
+    let mut reader = there.shared(&second).wait().unwrap();
+    let upgrade = reader.upgrade().enqueue();
+    while here.waiters().unwrap().is_empty() {
+        thread::yield_now();
+    }
+    // What this member holds for one owner, and is to hold for another beside it, waits for what the upgrade waits for.
+    let writer = here.acquire(&third, Mode::IntentExclusive).enqueue();
+    drop(upgrade);
+    drop(reader);
+    assert!(writer.wait_timeout(SOON));
+    drop(writer.wait().unwrap());
+    drop(looking);
+}
+
+#[test]
+fn a_member_that_is_asked_for_what_it_uses_asks_nothing_until_it_gives_it_up() {
+    let engine = Counting::about("lock/config");
+    let [a, b] = ["one", "two"].map(|name| {
+        let connect = Coordinator::over(std::sync::Arc::new(engine.clone()));
+        connect.min_hold(Duration::ZERO).join(name).unwrap()
+    });
+    let (here, there) = (a.lock("config").unwrap(), b.lock("config").unwrap());
+    let (first, second) = (Owner::new("first"), Owner::new("second"));
+    let guard = here.exclusive(&first).wait().unwrap();
+    let pending = there.exclusive(&second).enqueue();
+    while there.waiters().unwrap().is_empty() {
+        thread::yield_now();
+    }
+    // What the agents are told now comes after what they were told by this.
+    let flush = |member: &Coordinator| {
+        let lock = member.lock("flush").unwrap();
+        for _ in 0..10 {
+            drop(lock.exclusive(&second).enqueue().wait().unwrap());
+        }
+    };
+    flush(&a);
+    flush(&b);
+    let (messages, ()) = engine.messages_of(|| {
+        flush(&a);
+        flush(&b);
+    });
+    assert_eq!(messages, 0);
+    drop(guard);
+    drop(pending.wait().unwrap());
 }

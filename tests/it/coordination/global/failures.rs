@@ -1,0 +1,295 @@
+//! Nodes that fail, are declared failed, leave and come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tierlock::coordination::CoordinationError;
+use tierlock::coordination::global::GlobalLockEvent;
+use tierlock::coordination::memory::{Call, Fate, Leg, Memory, World};
+
+use super::*;
+
+fn is_broken<T>(result: &Result<T, GlobalLockError>) -> bool {
+    let Err(GlobalLockError::Coordination(error)) = result else { return false };
+    matches!(error, CoordinationError::Broken { .. })
+}
+
+fn is_lost<T>(result: &Result<T, GlobalLockError>) -> bool {
+    let Err(GlobalLockError::Coordination(error)) = result else { return false };
+    matches!(error, CoordinationError::Lost { .. })
+}
+
+#[test]
+fn a_node_declared_failed_is_forgotten_and_those_who_wait_are_served() {
+    let nodes = nodes::<3>("declared");
+    let [one, two, three]: [User; 3] = users(&nodes);
+    let locks = GlobalLockCoordinator::new(&nodes[2]);
+    one.upgrade(Write, SOON).unwrap();
+    let waiter = two.upgrade_async(Read).unwrap().unwrap();
+    assert!(locks.node_failed("config", nodes[0].member()).unwrap());
+    waiter.wait_lock(SOON).unwrap();
+    three.upgrade(Read, SOON).unwrap();
+    soon(|| three.holders().unwrap().iter().all(|held| held.member != *nodes[0].member()));
+    assert!(!locks.node_failed("config", nodes[0].member()).unwrap());
+}
+
+#[test]
+fn a_node_declared_failed_that_still_runs_hears_of_it_and_is_fenced_off() {
+    let nodes = nodes::<2>("fenced");
+    let [one, two]: [User; 2] = users(&nodes);
+    let lost = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&lost);
+    one.subscribe(move |event| {
+        if *event == GlobalLockEvent::Lost {
+            heard.store(true, Ordering::SeqCst);
+        }
+    });
+    one.upgrade(Write, SOON).unwrap();
+    let old = one.token().unwrap();
+    GlobalLockCoordinator::new(&nodes[1]).node_failed("config", nodes[0].member()).unwrap();
+    two.upgrade(Write, SOON).unwrap();
+    assert!(two.token().unwrap() > old);
+    let by = two.abandoned().unwrap().owner;
+    assert!(by.contains("node-0"), "{by}");
+    soon(|| lost.load(Ordering::SeqCst));
+    assert!(is_broken(&one.check()) && is_broken(&one.token()));
+    assert!(is_broken(&one.upgrade(Read, None)) && is_broken(&one.upgrade(Upgrade, None)));
+    assert_eq!((one.granted(), one.grantable()), (Write, NoLock));
+    // It is lost once: when it is given up, the node begins anew.
+    assert!(is_broken(&one.downgrade(NoLock)));
+    one.check().unwrap();
+    two.downgrade(NoLock).unwrap();
+    one.upgrade(Write, SOON).unwrap();
+    assert!(one.token().unwrap() > two.token().map_or(old, |token| token));
+}
+
+#[test]
+fn an_upgrade_under_way_of_a_node_declared_failed_is_refused_if_it_held_something() {
+    let nodes = nodes::<2>("under-way");
+    let [one, two]: [User; 2] = users(&nodes);
+    one.upgrade(Read, SOON).unwrap();
+    two.upgrade(Read, SOON).unwrap();
+    let waiter = one.upgrade_async(Upgrade).unwrap().unwrap();
+    GlobalLockCoordinator::new(&nodes[1]).node_failed("config", nodes[0].member()).unwrap();
+    assert!(is_broken(&waiter.wait_lock(SOON)));
+}
+
+#[test]
+fn a_node_that_waits_and_is_declared_failed_asks_anew() {
+    let nodes = nodes::<2>("asks-anew");
+    let [one, two]: [User; 2] = users(&nodes);
+    one.upgrade(Write, SOON).unwrap();
+    let waiter = two.upgrade_async(Write).unwrap().unwrap();
+    let locks = GlobalLockCoordinator::new(&nodes[0]);
+    assert!(locks.node_failed("config", nodes[1].member()).unwrap());
+    soon(|| one.waiters().unwrap().len() == 1);
+    one.downgrade(NoLock).unwrap();
+    waiter.wait_lock(SOON).unwrap();
+}
+
+#[test]
+fn a_node_is_declared_failed_of_all_its_resources() {
+    let [a, b] = nodes("everywhere");
+    let (ours, theirs) = (GlobalLockCoordinator::new(&a), GlobalLockCoordinator::new(&b));
+    let names = ["one", "two/three", "four%"];
+    let held = names.map(|name| theirs.user::<RwLockValue>(name).unwrap());
+    held.iter().for_each(|user| user.upgrade(Write, SOON).unwrap());
+    assert_eq!(ours.node_failed_everywhere(a.member()).unwrap(), 0);
+    assert_eq!(ours.node_failed_everywhere(b.member()).unwrap(), 3);
+    for (name, held) in names.into_iter().zip(held) {
+        ours.user::<RwLockValue>(name).unwrap().upgrade(Write, SOON).unwrap();
+        soon(|| is_broken(&held.check()));
+    }
+}
+
+#[test]
+fn a_node_may_declare_itself_failed() {
+    let [node] = nodes("itself");
+    let user: User = user(&node);
+    user.upgrade(Write, SOON).unwrap();
+    GlobalLockCoordinator::new(&node).node_failed("config", node.member()).unwrap();
+    assert!(is_broken(&user.check()));
+}
+
+#[test]
+fn a_node_that_dies_is_forgotten_by_itself() {
+    let (memory, world) = Memory::simulated(3);
+    let memory = Arc::new(memory);
+    // The clock of the world jumps: who lives has time, and who dies has none left.
+    let [one, two] = [("one", 30), ("two", 3600)].map(|(name, seconds)| {
+        let connect = Coordinator::over(memory.clone()).ttl(Duration::from_secs(seconds));
+        connect.join(name).unwrap()
+    });
+    let (ours, theirs): (User, User) = (user(&one), user(&two));
+    ours.upgrade(Write, SOON).unwrap();
+    let waiter = theirs.upgrade_async(Write).unwrap().unwrap();
+    world.crash(one.member());
+    world.advance(29_000);
+    assert!(!waiter.is_decided());
+    ours.check().unwrap();
+    world.advance(1_000);
+    assert!(is_lost(&ours.check()));
+    waiter.wait_lock(SOON).unwrap();
+    assert!(theirs.abandoned().unwrap().owner.contains("one"));
+}
+
+#[test]
+fn a_node_that_leaves_loses_what_it_had_and_says_so_to_all_who_use_it() {
+    let nodes = nodes::<2>("leaves");
+    let [one, two]: [User; 2] = users(&nodes);
+    two.upgrade(Read, SOON).unwrap();
+    one.upgrade(Read, SOON).unwrap();
+    let waiter = one.upgrade_async(Write).unwrap().unwrap();
+    let behind = one.upgrade_async(Write).unwrap().unwrap();
+    nodes[0].leave().unwrap();
+    assert!(is_lost(&waiter.wait_lock(SOON)));
+    drop(waiter);
+    assert!(is_lost(&behind.wait_lock(SOON)));
+    assert!(is_lost(&one.check()) && is_lost(&one.upgrade(Read, None)) && is_lost(&one.token()));
+    assert_eq!(one.grantable(), NoLock);
+    assert!(is_lost(&one.downgrade(NoLock)));
+    assert_eq!(one.granted(), NoLock);
+    two.upgrade(Upgrade, SOON).unwrap();
+}
+
+#[test]
+fn with_a_node_that_died_while_it_waited_nobody_is_deadlocked() {
+    for round in 0..50 {
+        let nodes = nodes::<2>(&format!("dead-{round}"));
+        let [one, two]: [User; 2] = users(&nodes);
+        two.upgrade(Read, SOON).unwrap();
+        one.upgrade(Read, SOON).unwrap();
+        let waiter = one.upgrade_async(Upgrade).unwrap().unwrap();
+        if round % 2 == 0 {
+            soon(|| two.called_back().is_some());
+        }
+        nodes[0].leave().unwrap();
+        two.upgrade(Upgrade, SOON).unwrap();
+        drop(waiter);
+    }
+}
+
+#[test]
+fn nobody_makes_way_for_a_node_that_died_while_it_waited() {
+    let nodes = nodes::<2>("no-way");
+    let [one, two]: [User; 2] = users(&nodes);
+    two.upgrade(Write, SOON).unwrap();
+    let waiter = one.upgrade_async(Write).unwrap().unwrap();
+    soon(|| two.called_back().is_some());
+    nodes[0].leave().unwrap();
+    soon(|| two.called_back().is_none());
+    assert_eq!(two.grantable(), Write);
+    drop(waiter);
+}
+
+#[test]
+fn a_node_that_leaves_with_it_exclusively_is_named_to_the_next() {
+    let nodes = nodes::<2>("named");
+    let [one, two]: [User; 2] = users(&nodes);
+    one.upgrade(Write, SOON).unwrap();
+    let waiter = two.upgrade_async(Write).unwrap().unwrap();
+    nodes[0].leave().unwrap();
+    waiter.wait_lock(SOON).unwrap();
+    let by = two.abandoned().unwrap().owner;
+    assert!(by.contains("node-0"), "{by}");
+    assert!(two.abandoned().is_none());
+}
+
+#[test]
+fn a_node_that_joins_holds_nothing_and_finds_what_others_hold() {
+    let nodes = nodes::<1>("joins");
+    let [one]: [User; 1] = users(&nodes);
+    one.upgrade(Write, SOON).unwrap();
+    let late = Coordinator::connect("memory:global-joins").join("late").unwrap();
+    let user: User = user(&late);
+    assert_eq!((user.granted(), user.grantable()), (NoLock, NoLock));
+    assert_eq!(user.holders().unwrap()[0].member, *nodes[0].member());
+    assert!(is_timed_out(&user.upgrade(Read, BRIEFLY)));
+}
+
+#[test]
+fn a_node_that_joins_again_is_another_and_holds_nothing() {
+    let nodes = nodes::<2>("again");
+    let [one, two]: [User; 2] = users(&nodes);
+    one.upgrade(Write, SOON).unwrap();
+    nodes[0].leave().unwrap();
+    let again = Coordinator::connect("memory:global-again").join("node-0").unwrap();
+    let anew: User = user(&again);
+    assert_eq!((anew.granted(), anew.grantable()), (NoLock, NoLock));
+    two.upgrade(Write, SOON).unwrap();
+    assert!(is_timed_out(&anew.upgrade(Read, BRIEFLY)));
+    assert!(is_lost(&one.check()));
+}
+
+/// Two nodes, whose engine loses the first swap of the first of them on this leg of its way.
+fn losing(leg: Leg) -> (World, [Coordinator; 2]) {
+    let (memory, world) = Memory::simulated(5);
+    let memory = Arc::new(memory);
+    let nodes = ["one", "two"].map(|name| {
+        // Nobody dies of a clock that runs.
+        let connect = Coordinator::over(memory.clone()).ttl(Duration::from_secs(1_000_000));
+        connect.min_hold(Duration::ZERO).join(name).unwrap()
+    });
+    let (me, once) = (nodes[0].member().clone(), AtomicBool::new(true));
+    world.interpose(move |call, on| {
+        let mine = matches!(call, Call::Swap { by, .. } if *by == me) && on == leg;
+        if mine && once.swap(false, Ordering::SeqCst) { Fate::IsLost } else { Fate::Arrives }
+    });
+    (world, nodes)
+}
+
+#[test]
+fn an_upgrade_whose_request_is_lost_says_so_and_keeps_nobody_out() {
+    let (_world, nodes) = losing(Leg::There);
+    let [one, two]: [User; 2] = users(&nodes);
+    assert!(matches!(one.upgrade(Write, None), Err(GlobalLockError::Coordination(_))));
+    assert_eq!((one.granted(), one.requested()), (NoLock, None));
+    two.upgrade(Write, SOON).unwrap();
+}
+
+#[test]
+fn an_upgrade_whose_answer_is_lost_says_so_and_keeps_nobody_out() {
+    let (world, nodes) = losing(Leg::Back);
+    let [one, two]: [User; 2] = users(&nodes);
+    assert!(matches!(one.upgrade(Write, None), Err(GlobalLockError::Coordination(_))));
+    assert_eq!((one.granted(), one.requested()), (NoLock, None));
+    // It is there, though nobody knows; who it is there for finds out.
+    if let Some(waiter) = two.upgrade_async(Write).unwrap() {
+        soon(|| {
+            world.advance(50);
+            waiter.is_decided()
+        });
+        waiter.wait_lock(None).unwrap();
+    }
+    one.check().unwrap();
+    assert!(is_timed_out(&one.upgrade(Read, BRIEFLY)));
+}
+
+#[test]
+fn a_downgrade_whose_message_is_lost_is_said_again() {
+    for leg in [Leg::There, Leg::Back] {
+        let (memory, world) = Memory::simulated(9);
+        let memory = Arc::new(memory);
+        let nodes = ["one", "two"].map(|name| {
+            let connect = Coordinator::over(memory.clone()).ttl(Duration::from_secs(1_000_000));
+            connect.min_hold(Duration::ZERO).join(name).unwrap()
+        });
+        let [one, two]: [User; 2] = users(&nodes);
+        one.upgrade(Write, SOON).unwrap();
+        let waiter = two.upgrade_async(Write).unwrap().unwrap();
+        soon(|| one.called_back().is_some());
+        let (me, once) = (nodes[0].member().clone(), AtomicBool::new(true));
+        world.interpose(move |call, on| {
+            let mine = matches!(call, Call::Swap { by, .. } if *by == me) && on == leg;
+            if mine && once.swap(false, Ordering::SeqCst) { Fate::IsLost } else { Fate::Arrives }
+        });
+        let _ = one.downgrade(NoLock);
+        assert_eq!(one.granted(), NoLock);
+        soon(|| {
+            world.advance(50);
+            waiter.is_decided()
+        });
+        waiter.wait_lock(None).unwrap();
+        one.check().unwrap();
+    }
+}
