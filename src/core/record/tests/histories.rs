@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use super::naive::Pending;
 use super::{Mode, Naive, Priority, Recall, Record, Step, Trial, Who, id};
 
 const MEMBERS: [Who; 3] = ['a', 'b', 'c'];
@@ -139,6 +140,7 @@ fn assert_answers(trial: &Trial) {
         assert_eq!(record.holder(&member).map(|holder| holder.mode), model.mode_of(who));
         let waits = model.waits(who).map(|pending| (pending.mode, pending.priority));
         assert_eq!(record.pending(&member), waits);
+        assert_eq!(record.recall(&member), recall(model, who), "of {who}");
         for other in MEMBERS {
             let is_party = model.mode_of(other).is_some() || model.waits(other).is_some();
             let listed = record.others(&member).any(|listed| *listed == id(other));
@@ -149,6 +151,19 @@ fn assert_answers(trial: &Trial) {
         record.waiting().map(|(party, mode, priority)| (party.member.clone(), mode, priority));
     let pending = model.pending.iter().map(|p| (id(p.waiter.who), p.mode, p.priority));
     assert!(waiting.eq(pending));
+}
+
+/// What the first who may go next wants of who stands in its way: any conversion may, or else the front.
+fn recall(model: &Naive, who: Who) -> Option<Recall> {
+    let held = model.mode_of(who)?;
+    let front = model.pending.first()?;
+    let next = |p: &&Pending| match front.from {
+        Some(_) => p.from.is_some(),
+        None => p.arrival == front.arrival,
+    };
+    let mut others = model.pending.iter().filter(next).filter(|p| p.waiter.who != who);
+    let blocked = others.find(|p| !p.mode.admits(held))?;
+    Some(Recall { mode: blocked.mode, priority: blocked.priority })
 }
 
 /// Somebody is recalled if and only if somebody waits, and once all who are recalled gave way, somebody went.
