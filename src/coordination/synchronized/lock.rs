@@ -176,6 +176,7 @@ impl Lock {
             return false;
         }
         match self.lock.resource().settle(true) {
+            // A copy of the process, whose clock says nothing of that, is told so only here.
             Err(error) if error.is_lost() => false,
             _ => {
                 self.holds.look(self.name(), &self.owner, |guard| guard.check().is_ok())

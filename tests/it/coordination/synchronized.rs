@@ -3,6 +3,8 @@
 mod calls;
 mod coordinators;
 mod locks;
+#[cfg(unix)]
+mod processes;
 mod traps;
 
 use std::thread::{self, JoinHandle};

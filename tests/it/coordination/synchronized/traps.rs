@@ -1,7 +1,7 @@
 //! What went wrong in Manila and Tooz, by the numbers of the list that was made of it.
 //!
-//! 2, the lock that goes when its file is closed, concerns the driver of files, and 11, the fork, has its test beside the code.
-//! 9, `true` that is taken for a second, cannot be written: `Blocking` is no number.
+//! 1, 2 and 8 stand in `processes.rs` as well, where files are. 11, the fork, has its test beside the code. 9, `true` that is taken
+//! for a second, cannot be written: `Blocking` is no number.
 
 use std::sync::Arc;
 use std::time::Duration;
