@@ -548,11 +548,13 @@ mod tests {
         let driver = File::open(&ground.0).unwrap();
         let draft = ground.0.join("members/.member");
         let held = driver.store.locks.hold(Lock::Members).unwrap();
-        std::fs::write(&draft, "").unwrap();
+        let joins = std::fs::File::create_new(&draft).unwrap();
+        assert!(advisory::try_lock(&joins, advisory::Extent::Whole).unwrap());
         let hasty = File::options().patience(Duration::from_millis(20)).open(&ground.0).unwrap();
         assert_eq!(kind(hasty.join("m", PATIENCE)), DriverErrorKind::Unavailable);
         assert!(draft.exists());
-        drop(held);
+        assert_eq!(hasty.members().unwrap(), [], "who joins has not joined");
+        drop((held, joins));
         hasty.join("m", PATIENCE).unwrap();
         assert!(!draft.exists());
     }
