@@ -181,6 +181,11 @@ impl Coordinator {
         self.seat().on_lost(Box::new(call));
     }
 
+    /// Calls `call` when the member is no more, also because it left.
+    pub(crate) fn on_end(&self, call: impl FnOnce(&CoordinationError) + Send + 'static) {
+        self.seat().on_end(Box::new(call));
+    }
+
     /// The member's end, to be awaited.
     pub fn lost(&self) -> Lost {
         self.seat().lost()

@@ -50,7 +50,10 @@ pub(crate) struct Member {
 
 #[derive(Default)]
 struct Mourners {
+    /// Told however it ended.
     calls: Vec<OnLost>,
+    /// Told unless it left, since whoever leaves knows.
+    surprised: Vec<OnLost>,
     wakers: Vec<Waker>,
 }
 
@@ -150,11 +153,20 @@ impl Member {
         self.check()
     }
 
-    /// Calls when the member is lost; at once, if it is.
+    /// Calls when the member is lost, but not when it leaves; at once, if it is lost.
     pub(crate) fn on_lost(&self, call: OnLost) {
+        self.mourn_with(call, |mourners| &mut mourners.surprised);
+    }
+
+    /// Calls when the member is no more, also because it left; at once, if it is no more.
+    pub(crate) fn on_end(&self, call: OnLost) {
+        self.mourn_with(call, |mourners| &mut mourners.calls);
+    }
+
+    fn mourn_with(&self, call: OnLost, among: impl FnOnce(&mut Mourners) -> &mut Vec<OnLost>) {
         let mut mourners = self.mourners.lock();
         match self.lost.get() {
-            None => mourners.calls.push(call),
+            None => among(&mut mourners).push(call),
             Some(error) => {
                 drop(mourners);
                 call(error);
@@ -172,8 +184,8 @@ impl Member {
         if self.until_ms.load(Ordering::Acquire) == LOST {
             return Ok(());
         }
-        // Whoever leaves need not be told.
-        self.mourners.lock().calls.clear();
+        let knows = std::mem::take(&mut self.mourners.lock().surprised);
+        drop(knows);
         self.lose("it left");
         self.seat.leave().map_err(|error| engine_error("leaving".to_owned(), &self.at, error))
     }
@@ -202,7 +214,7 @@ impl Member {
 
     fn mourn(&self, reason: &str) {
         let error = self.obituary(reason);
-        let Mourners { calls, wakers } = {
+        let Mourners { calls, surprised, wakers } = {
             let mut mourners = self.mourners.lock();
             if self.lost.set(error.clone()).is_err() {
                 return;
@@ -210,7 +222,7 @@ impl Member {
             std::mem::take(&mut *mourners)
         };
         tracing::warn!(%error, "member lost");
-        calls.into_iter().for_each(|call| call(&error));
+        calls.into_iter().chain(surprised).for_each(|call| call(&error));
         wakers.into_iter().for_each(Waker::wake);
     }
 

@@ -149,7 +149,7 @@ fn what_is_returned_is_small() {
         ("UpgradeError", size_of::<UpgradeError>(), 96),
         ("HoldError", size_of::<HoldError>(), 96),
         ("MembershipError", size_of::<MembershipError>(), 96),
-        ("Error", size_of::<Error>(), 104),
+        ("Error", size_of::<Error>(), 112),
     ];
     for (name, size, most) in sizes {
         assert!(size <= most, "{name}: {size} bytes");

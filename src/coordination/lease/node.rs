@@ -47,7 +47,7 @@ impl Node {
         coordinator.face(|| {
             let node = Arc::new(Self::default());
             let weak = Arc::downgrade(&node);
-            coordinator.on_lost(move |reason| {
+            coordinator.on_end(move |reason| {
                 if let Some(node) = weak.upgrade() {
                     node.on_member_lost(reason);
                 }
