@@ -52,6 +52,7 @@ impl Clock {
 }
 
 #[cfg(unix)]
+#[expect(clippy::disallowed_methods, reason = "all of the example reads the clock here")]
 fn common_us() -> u128 {
     use nix::time::{ClockId, clock_gettime};
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);

@@ -5,7 +5,7 @@ mod groups;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tierlock::coordination::lease::{Cleanup, LIFETIME, Lease, LeaseError, Leases};
 use tierlock::coordination::memory::{Call, Fate, Leg, Memory, World};
@@ -13,6 +13,8 @@ use tierlock::coordination::{
     Capability, CoordinationError, Coordinator, Driver, DriverError, Key, MemberId, Moment,
     Reporter, Seat, Stored, Subject, Swap, Version, Watch,
 };
+
+use crate::support::now;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -246,7 +248,7 @@ fn whoever_waits_has_an_expired_lock_within_milliseconds() {
     for next_is in [&here, &there] {
         let late = |_| {
             let first = had(&here, "report");
-            let asked = Instant::now();
+            let asked = now();
             first.set_expiration(ms(20)).unwrap();
             let second = had_soon(next_is, "report");
             let late = asked.elapsed().checked_sub(ms(19)).expect("not before it expires");
@@ -383,7 +385,7 @@ fn whoever_waits_in_a_member_that_leaves_hears_so() {
             scope.spawn(|| here.acquire_lock_within("report", SOON * 6).map(drop)),
             scope.spawn(|| here.acquire_from_group_within("printers", SOON * 6).map(drop)),
         ];
-        let asked = Instant::now();
+        let asked = now();
         a.leave().unwrap();
         assert!(waits.into_iter().all(|wait| wait.join().unwrap().is_err()));
         assert!(asked.elapsed() < SOON);

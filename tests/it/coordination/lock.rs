@@ -2,12 +2,14 @@
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tierlock::coordination::{CoordinationError, Coordinator};
 use tierlock::{AcquireError, Mode, Owner, UpgradeError};
 
 use super::counting::Counting;
+
+use crate::support::now;
 
 /// Members of a store of their own.
 fn members<const N: usize>(store: &str) -> [Coordinator; N] {
@@ -50,7 +52,7 @@ fn what_is_granted_and_never_taken_is_given_back() {
         assert!(pending.wait_timeout(SOON));
         // Long enough that the news of the grant, which has somebody look, has passed.
         let _ = quiet.recv_timeout(Duration::from_millis(20));
-        let dropped = Instant::now();
+        let dropped = now();
         drop(pending);
         while !here.holders().unwrap().is_empty() {
             thread::yield_now();

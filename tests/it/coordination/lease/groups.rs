@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tierlock::coordination::lease::{Lease, LeaseError, Leases};
 use tierlock::coordination::memory::{Call, Fate, Leg, Memory};
 use tierlock::coordination::{CoordinationError, Driver, Key, Version};
 
 use super::{SOON, had, members, members_of, ms, simulated};
+
+use crate::support::now;
 
 fn had_from(leases: &Leases, group: &str) -> Lease {
     leases.acquire_from_group(group).unwrap().expect("one is free")
@@ -169,7 +171,7 @@ fn late_for_what_is_put_into_a_group(lost_one_in: u64) -> Duration {
             thread::yield_now();
         }
         world.lose_reports(lost_one_in);
-        let since = Instant::now();
+        let since = now();
         ink.set_group("printers").unwrap();
         ink.release().unwrap();
         assert_eq!(next.join().unwrap().unwrap().unwrap().name(), "ink");
