@@ -9,7 +9,7 @@ use crate::{models, shuttle};
 
 /// Half an hour for each target.
 const FUZZ: &str = "-max_total_time=1800";
-const TARGETS: [&str; 5] = ["guards", "lock", "requests", "sessions", "template"];
+const TARGETS: [&str; 6] = ["guards", "lock", "record", "requests", "sessions", "template"];
 
 /// What is changed at random to see whether a test notices: the files that decide, and those that join and wait.
 const MUTATED: [&str; 11] = [
@@ -77,6 +77,7 @@ fn all(steps: &[Step]) -> Result<(), String> {
 /// Into a folder that is not committed, from there and from what is. Needs nightly and `cargo install cargo-fuzz`.
 fn fuzz(target: &'static str) -> Step {
     let committed = match target {
+        "record" => "src/core/record/tests/records".to_owned(),
         "template" => "macros/tests/corpora/template".to_owned(),
         other => format!("tests/corpora/{other}"),
     };

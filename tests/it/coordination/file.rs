@@ -18,6 +18,16 @@ mod liveness;
 mod processes;
 mod swaps;
 
+#[cfg(feature = "conformance")]
+#[test]
+fn a_directory_is_a_driver() {
+    use std::sync::Arc;
+    use tierlock::coordination::conformance;
+
+    let directory = Directory::new();
+    conformance::driver(|| Arc::new(directory.open()));
+}
+
 /// A directory of the test's own, which goes with it.
 struct Directory(PathBuf);
 

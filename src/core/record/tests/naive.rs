@@ -27,6 +27,7 @@ pub(super) struct Holder {
 struct End {
     who: Who,
     token: u64,
+    since: u64,
     at: u64,
 }
 
@@ -89,7 +90,8 @@ impl Naive {
             Step::Abandon { who } => {
                 let at = self.now;
                 if let Some(holder) = self.holders.iter().find(|holder| holder.who == who) {
-                    self.abandoned = Some(End { who, token: holder.token, at });
+                    let Holder { token, since, .. } = *holder;
+                    self.abandoned = Some(End { who, token, since, at });
                 }
             }
             Step::Renumber { who } => {
@@ -177,11 +179,11 @@ impl Naive {
 
     fn end(&mut self, ends: impl Fn(&Holder) -> bool) {
         let ended: Vec<_> = self.holders.iter().filter(|holder| ends(holder)).copied().collect();
-        for Holder { who, mode, token, .. } in ended {
+        for Holder { who, mode, token, since, .. } in ended {
             self.holders.retain(|holder| holder.who != who);
             self.withdraw(who);
             if mode == Mode::Exclusive {
-                self.abandoned = Some(End { who, token, at: self.now });
+                self.abandoned = Some(End { who, token, since, at: self.now });
             }
         }
     }
@@ -237,6 +239,7 @@ impl Naive {
         let end = |end: &super::Abandonment| End {
             who: who(&end.party.member),
             token: end.token,
+            since: end.since.0,
             at: end.at.0,
         };
         let holders = record.holders().iter().map(|holder| Holder {
