@@ -1,7 +1,7 @@
 //! Locks across processes: the same locks, the same rules, and somewhere to keep the records that all share.
 //!
 //! A process takes part as a *member* of a [`Coordinator`]. What members hold and wait for stands in one *record* per resource,
-//! in a store that a [`Driver`](driver::Driver) leads to: `memory:` for tests and one process, `file:///dir` for the processes of
+//! in a store that a [`Driver`] leads to: `memory:` for tests and one process, `file:///dir` for the processes of
 //! one host. A driver only stores; who may go next is decided by the same code as for a lock in one process.
 //!
 //! ```
@@ -38,7 +38,7 @@
 //! A member is one party to a record, in the strongest mode that its owners need. What *others* hold is held in this process
 //! by one more owner of the local lock, which shows as `elsewhere at ..` in a [monitor](crate::LockMonitor): so the local queue
 //! decides between those here and those elsewhere, and a lock that the member keeps after its use is taken again at the
-//! cost of a local one. That is the scheme of Perseus's global locks, whose vocabulary `global` has.
+//! cost of a local one. That is the scheme of Perseus's global locks, whose vocabulary [`global`] has.
 //!
 //! Two threads work for each member: one says that it lives, one settles what changed. A fork without exec is not a member; it
 //! is told so when it next goes to the engine.
@@ -47,6 +47,8 @@
 //! | module | is what users know from |
 //! |---|---|
 //! | [`synchronized`] | OpenStack Manila's coordination on Tooz |
+//! | [`global`] | Perseus' global locks, which nodes own |
+//! | [`lease`] | Ariba's leased locks, groups and pools |
 //! | [`ledger`] | Ganga's session ledger of ids |
 
 mod agent;

@@ -118,6 +118,9 @@ fn ci() -> Vec<Step> {
         "run --release --package tierlock --example select_loop",
         "run --release --package tierlock --example event_loop",
         "run --release --package tierlock --example synchronized",
+        "run --release --package tierlock --example global",
+        "run --release --package tierlock --example lease",
+        "run --release --package tierlock --example ledger",
     ]
     .map(|run| Step::new("example", run));
     let benchmarks = bench(&["--quick", "--check"]);
