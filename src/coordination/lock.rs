@@ -325,13 +325,6 @@ impl ClusterGuard {
         Ok(*self.token.get_or_init(|| token))
     }
 
-    /// A token of its own, for what was held in another mode before.
-    #[cfg(test)]
-    pub(crate) fn fresh_token(&self) -> Result<u64, CoordinationError> {
-        self.check()?;
-        self.resource.next_token()
-    }
-
     /// Who held the lock exclusively before and ended without releasing it: an owner here by a panic, or a member elsewhere by
     /// its death. Told once, to an exclusive holder.
     #[must_use]
@@ -356,8 +349,10 @@ impl ClusterGuard {
     }
 
     /// Asks to go on in a stronger mode; see [`Guard::upgrade_to`]. Two members that would wait for each other are found out:
-    /// the second is told at once.
+    /// the second is told at once. The [`token`](Self::token) is another one afterwards.
     pub fn upgrade_to(&mut self, mode: Mode) -> Acquire<UpgradeLock<'_, 'static>> {
+        // Others who shared the lock may have had later ones.
+        self.token.take();
         self.guard_mut().upgrade_to(mode)
     }
 
@@ -380,9 +375,9 @@ impl ClusterGuard {
         Ok(held && self.resource.is_intact(self.mark.clone()?))
     }
 
-    /// Has the agent, or this thread, tell the coordinator.
+    /// Has the coordinator told in this thread, if there is anything to tell; else the agent does it.
     fn after_giving(&self) {
-        let _ = self.resource.settle(true);
+        let _ = self.resource.settle_given();
     }
 
     pub(crate) fn member(&self) -> &Arc<Member> {

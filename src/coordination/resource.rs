@@ -292,6 +292,19 @@ impl Resource {
         self.take_turn(waits, |_| ())
     }
 
+    /// Does whatever there is to do after somebody here gave something back: nothing, if it is kept and nobody elsewhere asks.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    pub(crate) fn settle_given(&self) -> Result<(), CoordinationError> {
+        if self.is_cached() && !self.is_recalled() { Ok(()) } else { self.settle(true) }
+    }
+
+    /// Tells whether somebody elsewhere asks for what is granted, or may do so.
+    fn is_recalled(&self) -> bool {
+        self.turn.lock().state.as_ref().is_none_or(|state| state.elsewhere.claims())
+    }
+
     /// Gives back what nobody here uses.
     ///
     /// # Errors
