@@ -216,7 +216,7 @@ impl Resource {
                 record.lower(me, leaves, now);
             }
             let deadlock = self.ask(record, want, now);
-            Ok(View { held, ..self.look(record, want, deadlock) })
+            Ok(View { held, ..self.look(record, state, want, deadlock) })
         })?;
         if abandoned.is_some() {
             // Whoever is next hears of it from the record.
@@ -256,18 +256,24 @@ impl Resource {
         }
     }
 
-    fn look(&self, record: &Record, want: Option<&Want>, deadlock: bool) -> View {
+    fn look(&self, record: &Record, state: &State, want: Option<&Want>, deadlock: bool) -> View {
         let me = self.member.id();
         let holder = record.holder(me).cloned();
         let has = |mode| holder.as_ref().is_some_and(|holder| holder.mode.covers(mode));
         let blocked = want.is_some_and(|want| !has(want.mode));
+        // Dead members that are in nobody's way are ended by whoever is granted something: else they would add up.
+        let is_new = holder.is_some() && !state.knows(holder.as_ref());
         View {
             held: false,
             holder,
             waits: record.pending(me).is_some(),
             deadlock,
             recall: record.recall(me),
-            others: if blocked { record.others(me).cloned().collect() } else { Vec::new() },
+            others: if blocked || is_new {
+                record.others(me).cloned().collect()
+            } else {
+                Vec::new()
+            },
             first_end: record.first_end(),
         }
     }
