@@ -328,13 +328,6 @@ impl ClusterGuard {
         Ok(*self.token.get_or_init(|| token))
     }
 
-    /// A token of its own, for what was held in another mode before.
-    #[cfg(test)]
-    pub(crate) fn fresh_token(&self) -> Result<u64, CoordinationError> {
-        self.check()?;
-        self.resource.next_token()
-    }
-
     /// Who held the lock exclusively before and ended without releasing it: an owner here by a panic, or a member elsewhere by
     /// its death. Told once, to an exclusive holder.
     #[must_use]
@@ -359,7 +352,7 @@ impl ClusterGuard {
     }
 
     /// Asks to go on in a stronger mode; see [`Guard::upgrade_to`]. Two members that would wait for each other are found out:
-    /// the second is told at once.
+    /// the second is told at once. The [`token`](Self::token) is another one afterwards.
     pub fn upgrade_to(&mut self, mode: Mode) -> Acquire<UpgradeLock<'_, 'static>> {
         // Others may have held it between: a stronger hold has a number of its own.
         self.token.take();

@@ -209,8 +209,7 @@ impl Simulation {
 
     /// Somebody holds the lock now: nobody else may who conflicts, and the token has to say so.
     fn held(&self, guard: ClusterGuard, at: usize) -> Job {
-        // An upgrade takes a token of its own.
-        let Ok(token) = guard.fresh_token() else { return Job::Holds(Box::new(guard), at) };
+        let Ok(token) = guard.token() else { return Job::Holds(Box::new(guard), at) };
         if guard.check().is_err() {
             return Job::Holds(Box::new(guard), at);
         }

@@ -147,10 +147,18 @@ mod across {
         ) -> Result<Option<u64>, CoordinationError> {
             let Some((rank, set)) = self.hierarchy.level(&level) else { return Ok(None) };
             let Some(beyond) = set.beyond() else { return Ok(None) };
-            let lock = self.look_at(rank, |hold, set| hold.lock_of(set, name)).flatten();
-            let Some(lock) = lock else { return Ok(None) };
-            beyond.check_lock(&lock).map_err(|why| *why)?;
-            beyond.token(&lock).map(Some).map_err(|why| *why)
+            let found = self.look_at(rank, |hold, set| hold.lock_of(set, &name.into())).flatten();
+            let Some((lock, given)) = found else { return Ok(None) };
+            let token = || {
+                if let Some(mode) = given {
+                    // Only the record of the name itself numbers all who held it.
+                    beyond.check_lock(set.top())?;
+                    beyond.bring(&lock, mode)?;
+                }
+                beyond.check_lock(&lock)?;
+                beyond.token(&lock).map(Some)
+            };
+            token().map_err(|why| *why)
         }
     }
 }

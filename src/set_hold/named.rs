@@ -19,12 +19,12 @@ impl SetHold {
         iter::once(Arc::clone(set.top())).chain(members).collect()
     }
 
-    /// The lock by which this name is held: its own, or the set-lock.
+    /// The lock of this name if it is held; with the mode, if the set-lock alone gives it.
     #[cfg(feature = "coordination")]
-    pub(crate) fn lock_of(&self, set: &Set, name: &str) -> Option<Arc<Lock>> {
+    pub(crate) fn lock_of(&self, set: &Set, name: &Arc<str>) -> Option<(Arc<Lock>, Option<Mode>)> {
         match self.members.position(name) {
-            Ok(at) => Some(Arc::clone(self.members.get(at).0)),
-            Err(_) => self.mode_of(set, name).map(|_| Arc::clone(set.top())),
+            Ok(at) => Some((Arc::clone(self.members.get(at).0), None)),
+            Err(_) => Some((set.find(name)?, Some(self.mode_of(set, name)?))),
         }
     }
 

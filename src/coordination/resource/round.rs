@@ -241,7 +241,7 @@ impl Resource {
                 record.lower(me, leaves, now);
             }
             let deadlock = self.ask(record, want, now);
-            Ok(View { held, ends, ..self.look(record, want, deadlock) })
+            Ok(View { held, ends, ..self.look(record, state, want, deadlock) })
         })?;
         if abandoned.is_some() {
             // Whoever is next hears of it from the record.
@@ -281,14 +281,16 @@ impl Resource {
         }
     }
 
-    fn look(&self, record: &Record, want: Option<&Want>, deadlock: bool) -> View {
+    fn look(&self, record: &Record, state: &State, want: Option<&Want>, deadlock: bool) -> View {
         let me = self.member.id();
         let holder = record.holder(me).cloned();
         let has = |mode| holder.as_ref().is_some_and(|holder| holder.mode.covers(mode));
         let blocked = want.is_some_and(|want| !has(want.mode));
         let recall = record.recall(me);
+        // Dead members that are in nobody's way are ended by whoever is granted something: else they would add up.
+        let is_new = holder.is_some() && !state.knows(holder.as_ref());
         // Nobody waits for the dead, and nobody makes way for them.
-        let concerned = blocked || recall.is_some();
+        let concerned = blocked || recall.is_some() || is_new;
         View {
             held: false,
             ends: false,

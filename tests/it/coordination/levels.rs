@@ -126,6 +126,21 @@ fn tokens_grow_from_holder_to_holder_and_there_is_none_for_what_is_not_held() {
 }
 
 #[test]
+fn tokens_grow_whether_a_name_is_held_by_itself_or_by_all_of_its_level() {
+    let [(_a, here), (_b, there)] = managers("tokens-by-all");
+    let mut last = 0;
+    for round in 0..12 {
+        let manager = if round % 2 == 0 { &here } else { &there };
+        let mut job = manager.session("job");
+        let node = if round % 3 == 0 { node().exclusive(ALL) } else { node().exclusive("n1") };
+        job.acquire([cluster().shared("BIG"), node]).timeout(SOON).wait().unwrap();
+        let token = job.token(self::node(), "n1").unwrap().unwrap();
+        assert!(token > last, "{token} after {last} in round {round}");
+        last = token;
+    }
+}
+
+#[test]
 fn loss_of_the_member_fails_every_session_that_relied_on_it() {
     let [(a, here), (_b, there)] = managers("lost");
     let (mut first, mut second) = (here.session("first"), there.session("second"));

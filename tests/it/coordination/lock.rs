@@ -125,6 +125,36 @@ fn tokens_grow_with_every_conflicting_hold() {
 }
 
 #[test]
+fn an_upgrade_comes_with_a_token_greater_than_those_of_all_who_shared() {
+    let [a, b] = members("upgraded-tokens");
+    let (here, there) = (a.lock("config").unwrap(), b.lock("config").unwrap());
+    let (first, second, third) = (Owner::new("first"), Owner::new("second"), Owner::new("third"));
+    let mut guard = here.shared(&first).wait().unwrap();
+    let before = guard.token().unwrap();
+    let others = [here.shared(&second), there.shared(&third)];
+    let seen = others.map(|asked| asked.wait().unwrap().token().unwrap());
+    guard.upgrade().timeout(SOON).wait().unwrap();
+    let token = guard.token().unwrap();
+    assert!(token > before.max(seen[0]).max(seen[1]), "{token} after {before} and {seen:?}");
+}
+
+#[test]
+fn what_is_cached_is_given_back_by_whoever_used_it_once_another_member_asked() {
+    let [a, b] = members("recalled");
+    let here = a.lock("config").unwrap().cached();
+    let there = b.lock("config").unwrap();
+    let (first, second) = (Owner::new("first"), Owner::new("second"));
+    for _ in 0..50 {
+        let guard = here.exclusive(&first).timeout(SOON).wait().unwrap();
+        let pending = there.exclusive(&second).enqueue();
+        drop(guard);
+        drop(here.exclusive(&first).timeout(SOON).wait().unwrap());
+        assert!(pending.wait_timeout(SOON));
+        drop(pending.wait().unwrap());
+    }
+}
+
+#[test]
 fn owners_of_several_members_exclude_each_other_under_load() {
     let members: [Coordinator; 4] = members("load");
     let counter = std::sync::atomic::AtomicU64::new(0);
@@ -193,6 +223,23 @@ fn a_member_that_leaves_gives_back_what_it_held_and_hears_so() {
     let by = next.abandoned().unwrap().owner;
     assert!(by.contains("first") && by.contains("worker-0"), "{by}");
     assert!(here.shared(&second).now().is_err());
+}
+
+#[test]
+fn members_that_ended_while_they_shared_are_forgotten_by_the_next_who_shares() {
+    let [a, b, c, d] = members("forgotten");
+    let owner = Owner::new("owner");
+    let sharing = [&a, &b, &c].map(|member| {
+        let lock = member.lock("config").unwrap();
+        lock.shared(&owner).wait().unwrap()
+    });
+    a.leave().unwrap();
+    b.leave().unwrap();
+    let lock = d.lock("config").unwrap();
+    let _guard = lock.shared(&owner).wait().unwrap();
+    let held_by = lock.holders().unwrap().into_iter().map(|held| held.member);
+    assert_eq!(held_by.collect::<Vec<_>>(), [c.member().clone(), d.member().clone()]);
+    drop(sharing);
 }
 
 #[test]

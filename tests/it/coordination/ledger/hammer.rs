@@ -7,21 +7,11 @@ use std::thread;
 
 use tierlock::coordination::ledger::{Ids, Ledger, LedgerError};
 
+use super::super::Dice;
 use super::store::Store;
 
 const SESSIONS: usize = 8;
 const STEPS: usize = 400;
-
-/// A generator of numbers that look random: each thread has its own, and a run can be repeated.
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn roll(&mut self, sides: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
 
 /// Who has which id, as the sessions themselves tell: an id is entered after it was got, and taken out before it is given
 /// back.

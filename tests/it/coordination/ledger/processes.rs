@@ -12,7 +12,7 @@ use std::{env, iter};
 use tierlock::coordination::Coordinator;
 use tierlock::coordination::ledger::{Ids, Ledger};
 
-use super::hammer::Dice;
+use super::super::Dice;
 use super::ids;
 
 /// What a process started by a test is told: what it does, as whom, and where.
