@@ -6,8 +6,21 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// How long this thread has run.
 pub(crate) fn own_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.try_into().expect("it does not run backwards")
+    read(ClockId::ThreadCPUTime)
+}
+
+/// How long all threads of this process have run.
+pub(crate) fn process_time() -> Duration {
+    read(ClockId::ProcessCPUTime)
+}
+
+/// Since some moment, the same in all processes.
+pub(crate) fn common_time() -> Duration {
+    read(ClockId::Monotonic)
+}
+
+fn read(clock: ClockId) -> Duration {
+    clock_gettime(clock).try_into().expect("it does not run backwards")
 }
 
 pub(crate) fn nanoseconds(duration: Duration) -> f64 {

@@ -20,14 +20,23 @@ pub(crate) struct Contender<'a> {
 impl<'a> Contender<'a> {
     /// Repeats an operation on this thread. `true` has it look closely at what it holds, once before each batch. What counts is
     /// the time of this thread, and not what others do to it.
-    pub(crate) fn new(name: impl Into<String>, mut operation: impl FnMut(bool) + 'a) -> Self {
+    pub(crate) fn new(name: impl Into<String>, operation: impl FnMut(bool) + 'a) -> Self {
+        Self::timed(name, own_time, operation)
+    }
+
+    /// Repeats an operation on this thread, by this clock.
+    pub(crate) fn timed(
+        name: impl Into<String>,
+        clock: fn() -> Duration,
+        mut operation: impl FnMut(bool) + 'a,
+    ) -> Self {
         let mut count = 1;
         Self::custom(name, move |batch| {
             operation(true);
             loop {
-                let begun = own_time();
+                let begun = clock();
                 (0..count).for_each(|_| operation(false));
-                let took = nanoseconds(own_time() - begun).max(1.0);
+                let took = nanoseconds(clock() - begun).max(1.0);
                 let each = took / count as f64;
                 count = (nanoseconds(batch) / each).max(1.0) as u64;
                 if took * 2.0 >= nanoseconds(batch) {

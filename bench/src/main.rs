@@ -12,6 +12,7 @@ mod programs;
 mod report;
 mod rows;
 mod table;
+mod takers;
 mod threads;
 
 use std::env;
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_is_an_error() {
-        for line in ["13", "0", "--fast", "--jobs"] {
+        for line in ["14", "0", "--fast", "--jobs"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

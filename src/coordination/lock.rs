@@ -1,5 +1,6 @@
 //! One lock by itself, across processes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -98,8 +99,8 @@ impl ClusterLock {
     pub fn acquire<'a>(&'a self, owner: &'a Owner, mode: Mode) -> Acquire<AcquireCluster<'a>> {
         self.lock.acquire(owner, mode).map(|local| AcquireCluster {
             local,
-            resource: Arc::clone(&self.resource),
-            owner: owner.clone(),
+            resource: Cow::Borrowed(&self.resource),
+            owner: Cow::Borrowed(owner),
             mode,
             priority: None,
             expected: None,
@@ -185,8 +186,8 @@ impl fmt::Debug for ClusterLock {
 #[derive(Debug)]
 pub struct AcquireCluster<'a> {
     local: AcquireLock<'a>,
-    resource: Arc<Resource>,
-    owner: Owner,
+    resource: Cow<'a, Arc<Resource>>,
+    owner: Cow<'a, Owner>,
     mode: Mode,
     /// Known if this thread may go to the engine.
     priority: Option<Priority>,
@@ -198,8 +199,15 @@ impl<'a> Acquire<AcquireCluster<'a>> {
     /// Makes the request own lock and owner, so that it and what is pending of it may outlive the borrows.
     pub fn into_owned(self) -> Acquire<AcquireCluster<'static>> {
         self.map(|AcquireCluster { local, resource, owner, mode, priority, expected }| {
-            let local = local.into_owned();
-            AcquireCluster { local, resource, owner, mode, priority, expected }
+            let (resource, owner) = (resource.into_owned(), owner.into_owned());
+            AcquireCluster {
+                local: local.into_owned(),
+                resource: Cow::Owned(resource),
+                owner: Cow::Owned(owner),
+                mode,
+                priority,
+                expected,
+            }
         })
     }
 }
@@ -221,7 +229,14 @@ impl Target for AcquireCluster<'_> {
 
     fn immediate(self, priority: Priority) -> Result<ClusterGuard, Self> {
         // Whoever comes by here is a thread that tries or waits.
-        Err(Self { priority: Some(priority), ..self })
+        let asked = Self { priority: Some(priority), ..self };
+        // What is lost from here on is lost to the hold.
+        let Ok(mark) = asked.resource.hold_mark() else { return Err(asked) };
+        let Self { local, resource, .. } = asked;
+        match local.immediate(priority) {
+            Ok(guard) => Ok(ClusterGuard::new(guard, resource.into_owned(), Ok(mark))),
+            Err(local) => Err(Self { local, resource, ..asked }),
+        }
     }
 
     fn prepare(&mut self, patience: Patience) -> Result<Option<Task>, AcquireError> {
@@ -250,14 +265,12 @@ impl Target for AcquireCluster<'_> {
 
     fn granted(self, task: Option<Task>) -> Result<ClusterGuard, AcquireError> {
         let Self { local, resource, owner, mode, expected, .. } = self;
-        let guard = local.granted(task)?.into_owned();
-        expected.into_iter().for_each(Expected::fulfil);
-        let guard = ClusterGuard {
-            mark: resource.hold_mark(),
-            guard: Some(guard),
-            resource,
-            token: OnceLock::new(),
-        };
+        let guard = local.granted(task)?;
+        if let Some(expected) = expected {
+            expected.fulfil();
+        }
+        let mark = resource.hold_mark();
+        let guard = ClusterGuard::new(guard, resource.into_owned(), mark);
         match &guard.mark {
             Ok(_) => Ok(guard),
             Err(reason) => Err(AcquireError::Coordination {
@@ -285,6 +298,14 @@ pub struct ClusterGuard {
 }
 
 impl ClusterGuard {
+    fn new(
+        guard: Guard<'_>,
+        resource: Arc<Resource>,
+        mark: Result<u64, CoordinationError>,
+    ) -> Self {
+        Self { guard: Some(guard.into_owned()), resource, mark, token: OnceLock::new() }
+    }
+
     fn guard(&self) -> &Guard<'static> {
         self.guard.as_ref().expect("it is there until it is dropped")
     }

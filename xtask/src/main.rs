@@ -29,7 +29,7 @@ Chores:
       --minutes N              For so long.
   ci            What a change has to pass: format, lints, documentation, `test`, the builds with other features,
                 one short run of each example and benchmark, and `instructions`.
-  bench         Compares tierlock with what one would use instead, and prints a table of 12 rows.
+  bench         Compares tierlock with what one would use instead, and prints a table of 13 rows.
       [ROW...]                 These rows only. Without, the table and the machine are written to
                                docs/performance.md.
       --check                  Fails where a target of the table is missed.

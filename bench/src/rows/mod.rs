@@ -1,5 +1,6 @@
 //! The rows of the table. Each has a number, and says what it measures and against whom.
 
+mod across;
 mod all;
 mod contended;
 mod handover;
@@ -37,7 +38,7 @@ const fn row(number: u32, subject: &'static str, measure: fn(Effort, &Inputs) ->
     Row { number, subject, measure }
 }
 
-pub(crate) const ROWS: [Row; 12] = [
+pub(crate) const ROWS: [Row; 13] = [
     row(1, "one lock, handle in hand", one::measure),
     row(2, "one lock by name", name::measure),
     row(3, "a prepared plan", plan::measure),
@@ -50,4 +51,5 @@ pub(crate) const ROWS: [Row; 12] = [
     row(10, "memory", memory::measure),
     row(11, "a whole workload", workload::measure),
     row(12, "a snapshot", monitor::measure),
+    row(13, "across processes", across::measure),
 ];

@@ -349,11 +349,12 @@ impl Worker {
     fn use_lock(&self, owner: &Owner, dice: &mut Dice) {
         let lock = &self.locks[dice.roll(LOCKS.len() as u64) as usize];
         let mode = if dice.roll(2) == 0 { Mode::Exclusive } else { Mode::Shared };
-        let asked = lock.acquire(owner, mode).priority(dice.roll(3) as i32);
+        let asked = lock.acquire(owner, mode);
         let patience = Patience::roll(dice);
         let asked = match patience {
             Patience::Tries => asked.now(),
-            Patience::Short(time) => asked.timeout(ms(time)).wait(),
+            // Who waits for long is not to starve.
+            Patience::Short(time) => asked.priority(1).timeout(ms(time)).wait(),
             Patience::Long => asked.timeout(LONG).wait(),
         };
         let Some(mut guard) = patience.granted(asked) else { return };
