@@ -8,7 +8,7 @@ use crate::beyond::AskedBeyond;
 use crate::core::mode::Mode;
 use crate::error::{AcquireError, HoldError, MembershipError, UpgradeError};
 use crate::hold::{Decisions, Hold, Lock, dispatch};
-use crate::name::LockName;
+use crate::name::{LockName, Name};
 use crate::owner::Owner;
 use crate::request::{Membership, Names, SetRequest, Which};
 use crate::set::Set;
@@ -63,7 +63,7 @@ impl Seat<'_> {
 
     /// Has names granted to this process by themselves which the set-lock has given until now, if somebody beyond grants
     /// them.
-    fn bring(&self, names: impl FnOnce(&SetHold) -> Vec<Arc<str>>) -> Result<(), Kept> {
+    fn bring(&self, names: impl FnOnce(&SetHold) -> Vec<Name>) -> Result<(), Kept> {
         let (Some(beyond), Some(hold)) = (self.set.beyond(), self.hold.as_ref()) else {
             return Ok(());
         };
@@ -285,7 +285,7 @@ pub struct ChangeMembers<H> {
     holder: Option<Result<H, MembershipError>>,
     asked: Names,
     /// What is asked for by name; all, as they were when the request was made.
-    names: Vec<Arc<str>>,
+    names: Vec<Name>,
     change: Change,
 }
 
@@ -319,7 +319,7 @@ impl<H: Holder> Target for ChangeMembers<H> {
         }
         self.names = match &self.asked.0 {
             Which::These(names) => names.to_vec(),
-            Which::All => seat.set.names(),
+            Which::All => seat.set.names().iter().map(Name::from).collect(),
         };
         let task = match self.change {
             Change::AddHeld if seat.set.beyond().is_some() => {
@@ -360,7 +360,7 @@ impl<H: Holder> Target for ChangeMembers<H> {
 
 impl Seat<'_> {
     /// Adding takes the set-lock in `IntentExclusive`, so it waits for whoever holds all of the set.
-    fn prepare_add(&self, names: &[Arc<str>]) -> Result<Option<Task>, MembershipError> {
+    fn prepare_add(&self, names: &[Name]) -> Result<Option<Task>, MembershipError> {
         let exists = names.iter().find(|name| self.set.contains(name));
         if let Some(name) = exists {
             let lock = self.set.full_name(name);
@@ -379,7 +379,7 @@ impl Seat<'_> {
 
     fn add(
         &mut self,
-        names: &[Arc<str>],
+        names: &[Name],
         held: bool,
         decisions: &mut Decisions,
     ) -> Result<(), MembershipError> {
@@ -401,8 +401,8 @@ impl Seat<'_> {
     }
 
     /// Removing takes the names exclusively, all of them before the first is deleted.
-    fn prepare_remove(&self, names: &[Arc<str>]) -> Result<Option<Task>, MembershipError> {
-        if let Some(root) = self.root.filter(|root| names.contains(root)) {
+    fn prepare_remove(&self, names: &[Name]) -> Result<Option<Task>, MembershipError> {
+        if let Some(root) = self.root.filter(|root| names.iter().any(|name| **name == ***root)) {
             let root = self.set.full_name(root);
             return Err(MembershipError::RootStays { owner: self.owner_name(), root });
         }
@@ -423,7 +423,7 @@ impl Seat<'_> {
         Ok(None)
     }
 
-    fn remove(&mut self, names: &[Arc<str>], decisions: &mut Decisions) {
+    fn remove(&mut self, names: &[Name], decisions: &mut Decisions) {
         let Some(hold) = self.hold.as_mut() else { return };
         for name in names {
             if let Some(removed) = hold.take_out(self.set, name, self.owner) {

@@ -67,7 +67,7 @@ pub use crate::level::{Level, LevelId, LevelRequest, Levels};
 pub use crate::lock_set::{AcquireSet, LockSet, SetGuard, Visit};
 pub use crate::manager::{LockManager, LockManagerBuilder};
 pub use crate::monitor::LockMonitor;
-pub use crate::name::LockName;
+pub use crate::name::{LockName, Name};
 pub use crate::owner::Owner;
 pub use crate::pending::Pending;
 pub use crate::plan::{Plan, Wanted};

@@ -2,9 +2,61 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::core::print::Printable;
+
+/// The bytes of a name that lie in place.
+const IN_PLACE: usize = 23;
+
+/// A name that is asked for: up to 23 bytes lie in place, more are shared.
+///
+/// # Examples
+/// ```
+/// use tierlock::{Name, ToName};
+/// let name: Name = "web1".to_name();
+/// assert_eq!(name.len(), 4);
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(SmolStr);
+
+impl Deref for Name {
+    type Target = str;
+
+    #[inline]
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Name {
+    #[inline]
+    fn from(name: &str) -> Self {
+        Self(SmolStr::new(name))
+    }
+}
+
+impl From<&Arc<str>> for Name {
+    fn from(name: &Arc<str>) -> Self {
+        // Whoever is copied need not be counted.
+        if name.len() <= IN_PLACE { Self::from(&**name) } else { Self(Arc::clone(name).into()) }
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self)
+    }
+}
 
 /// The full name of a lock: its set, if it belongs to one, and its own name in there; shown as `node/n1`.
 ///

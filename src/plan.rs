@@ -138,7 +138,7 @@ impl RootUse {
     fn of(request: &SetRequest, root: &Arc<str>) -> Self {
         let (asks, only) = match &request.names.0 {
             Which::All => (true, false),
-            Which::These(names) => (names.contains(root), names.len() == 1),
+            Which::These(names) => (names.iter().any(|name| **name == **root), names.len() == 1),
         };
         match (asks, only, request.at_least) {
             (true, true, None) => Self::TakesOnly,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::core::mode::Mode;
+use crate::name::Name;
 
 /// Whether the names of a set can change, and how.
 ///
@@ -77,23 +78,38 @@ pub struct Names(pub(crate) Which);
 #[derive(Clone, Debug)]
 pub(crate) enum Which {
     All,
-    /// In byte order, once each.
     /// In byte order, each once.
-    These(SmallVec<[Arc<str>; 1]>),
+    These(SmallVec<[Name; 1]>),
 }
 
 impl Names {
-    fn these<N: Into<Arc<str>>>(names: impl IntoIterator<Item = N>) -> Self {
-        let mut names: SmallVec<[Arc<str>; 1]> = names.into_iter().map(Into::into).collect();
-        if names.len() > 1 {
-            names.sort_unstable();
-            names.dedup();
-        }
-        Self(Which::These(names))
+    #[inline]
+    fn one(name: impl ToName) -> Self {
+        Self(Which::These(SmallVec::from_buf([name.to_name()])))
+    }
+
+    fn these<N: ToName>(names: impl IntoIterator<Item = N>) -> Self {
+        let keyed = |name: N| {
+            let name = name.to_name();
+            (sort_key(&name), name)
+        };
+        let mut names: Vec<_> = names.into_iter().map(keyed).collect();
+        names.sort_unstable();
+        names.dedup();
+        Self(Which::These(names.into_iter().map(|(_, name)| name).collect()))
     }
 }
 
-impl<N: Into<Arc<str>>> FromIterator<N> for Names {
+/// The first bytes of a name as a number, in the order of the names: comparing two numbers takes no look at what nearly always
+/// would come to the same, and sorting is most of what many names cost.
+fn sort_key(name: &str) -> u128 {
+    let mut first = [0; size_of::<u128>()];
+    let length = name.len().min(first.len());
+    first[..length].copy_from_slice(&name.as_bytes()[..length]);
+    u128::from_be_bytes(first)
+}
+
+impl<N: ToName> FromIterator<N> for Names {
     fn from_iter<I: IntoIterator<Item = N>>(names: I) -> Self {
         Self::these(names)
     }
@@ -107,29 +123,29 @@ impl From<All> for Names {
 
 impl From<&str> for Names {
     fn from(name: &str) -> Self {
-        Self::these([name])
+        Self::one(name)
     }
 }
 
 impl From<String> for Names {
     fn from(name: String) -> Self {
-        Self::these([name])
+        Self::one(name)
     }
 }
 
 impl From<Arc<str>> for Names {
     fn from(name: Arc<str>) -> Self {
-        Self::these([name])
+        Self::one(name)
     }
 }
 
-impl<N: Into<Arc<str>>> From<Vec<N>> for Names {
+impl<N: ToName> From<Vec<N>> for Names {
     fn from(names: Vec<N>) -> Self {
         Self::these(names)
     }
 }
 
-impl<N: Into<Arc<str>>, const COUNT: usize> From<[N; COUNT]> for Names {
+impl<N: ToName, const COUNT: usize> From<[N; COUNT]> for Names {
     fn from(names: [N; COUNT]) -> Self {
         Self::these(names)
     }
@@ -137,7 +153,7 @@ impl<N: Into<Arc<str>>, const COUNT: usize> From<[N; COUNT]> for Names {
 
 impl<N: ToName> From<&[N]> for Names {
     fn from(names: &[N]) -> Self {
-        Self::these(names.iter().map(ToName::to_name))
+        Self::these(names)
     }
 }
 
@@ -147,7 +163,7 @@ impl<N: ToName> From<&Vec<N>> for Names {
     }
 }
 
-/// What names are made of where they are not given away: as `&names` of a list of strings of any kind.
+/// What names are made of: strings of any kind, and references to them.
 ///
 /// # Examples
 /// ```
@@ -159,43 +175,58 @@ impl<N: ToName> From<&Vec<N>> for Names {
 /// # let _ = sorted(&["a", "b"]);
 /// ```
 pub trait ToName {
-    /// The name; not copied if it is shared already.
+    /// The name. A short one is copied, and a longer one too, unless it is shared already.
     ///
     /// # Examples
     /// ```
     /// use tierlock::ToName;
     /// assert_eq!(&*"n1".to_owned().to_name(), "n1");
     /// ```
-    fn to_name(&self) -> Arc<str>;
+    fn to_name(&self) -> Name;
 }
 
-impl ToName for Arc<str> {
-    fn to_name(&self) -> Arc<str> {
-        Self::clone(self)
+impl ToName for Name {
+    fn to_name(&self) -> Name {
+        self.clone()
     }
 }
 
-impl ToName for &str {
-    fn to_name(&self) -> Arc<str> {
-        Arc::from(*self)
+impl ToName for Arc<str> {
+    fn to_name(&self) -> Name {
+        Name::from(self)
+    }
+}
+
+impl ToName for str {
+    #[inline]
+    fn to_name(&self) -> Name {
+        Name::from(self)
     }
 }
 
 impl ToName for String {
-    fn to_name(&self) -> Arc<str> {
-        Arc::from(self.as_str())
+    #[inline]
+    fn to_name(&self) -> Name {
+        Name::from(self.as_str())
     }
 }
 
 impl ToName for Box<str> {
-    fn to_name(&self) -> Arc<str> {
-        Arc::from(&**self)
+    fn to_name(&self) -> Name {
+        Name::from(&**self)
     }
 }
 
 impl ToName for Cow<'_, str> {
-    fn to_name(&self) -> Arc<str> {
-        Arc::from(&**self)
+    fn to_name(&self) -> Name {
+        Name::from(&**self)
+    }
+}
+
+impl<N: ToName + ?Sized> ToName for &N {
+    #[inline]
+    fn to_name(&self) -> Name {
+        (**self).to_name()
     }
 }
 
@@ -257,5 +288,43 @@ impl SetRequest {
     /// ```
     pub fn at_least(self, count: usize) -> Self {
         Self { at_least: Some(count), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Bytes below, at and beyond the length of a sort key, which is filled up with zeros.
+        #[test]
+        fn names_are_in_byte_order_and_each_once_however_alike_they_begin(
+            names in vec("[\0a-bä]{0,4}(0123456789abcdef)?[\0ab]{0,20}", 0..40)
+        ) {
+            let Names(Which::These(sorted)) = Names::from(&names) else { unreachable!() };
+            let mut expected = names;
+            expected.sort();
+            expected.dedup();
+            prop_assert_eq!(sorted.iter().map(|name| &**name).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn a_name_is_the_same_whatever_kind_of_string_it_was() {
+        for text in ["", "web1", "a name of more bytes than lie in place"] {
+            let owned = text.to_owned();
+            let kinds: [&dyn ToName; 6] = [
+                &text,
+                &owned,
+                &Arc::<str>::from(text),
+                &Box::<str>::from(text),
+                &Cow::from(text),
+                &Name::from(text),
+            ];
+            assert!(kinds.iter().all(|kind| *kind.to_name() == *text), "{text}");
+        }
     }
 }

@@ -525,7 +525,7 @@ impl Session {
 fn asks_for(names: &Names, name: &str) -> bool {
     match &names.0 {
         Which::All => true,
-        Which::These(names) => names.iter().any(|n| n.as_ref() == name),
+        Which::These(names) => names.iter().any(|n| **n == *name),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::bundle::Locks;
 use crate::core::mode::Mode;
 use crate::error::{Abandoned, BuildError};
 use crate::hold::Lock;
-use crate::name::LockName;
+use crate::name::{LockName, Name};
 use crate::request::{Membership, SetRequest, Which};
 use crate::sync::{Mutex, RwLock};
 use crate::task::{Directory, Members, Stage};
@@ -96,7 +96,7 @@ impl Set {
         {
             let mut members = set.members.write();
             for name in names {
-                let (lock, _) = set.make(&name);
+                let (lock, _) = set.make(Arc::clone(&name));
                 if members.insert(name, Member::Listed(Arc::clone(&lock))).is_some() {
                     return Err(BuildError::DuplicateName { lock: lock.name().clone() });
                 }
@@ -145,8 +145,8 @@ impl Set {
     }
 
     /// How a member of this name would be called in full.
-    pub(crate) fn full_name(&self, name: &Arc<str>) -> LockName {
-        LockName::within(&self.name, Arc::clone(name))
+    pub(crate) fn full_name(&self, name: &str) -> LockName {
+        LockName::within(&self.name, name.into())
     }
 
     /// The names that are there now, in byte order.
@@ -216,8 +216,8 @@ impl Set {
     ///
     /// # Errors
     /// The first name that is not there.
-    pub(crate) fn resolve(&self, names: &[Arc<str>]) -> Result<Locks, LockName> {
-        let missing = |name| self.full_name(name);
+    pub(crate) fn resolve(&self, names: &[Name]) -> Result<Locks, LockName> {
+        let missing = |name: &Name| self.full_name(name);
         if let [name] = names {
             return self.find(name).map(Locks::One).ok_or_else(|| missing(name));
         }
@@ -227,14 +227,14 @@ impl Set {
         } else {
             let members = self.members.read();
             for name in names {
-                let found = members.get(name).and_then(Member::lock);
+                let found = members.get(&**name).and_then(Member::lock);
                 locks.push(found.ok_or_else(|| missing(name))?);
             }
         }
         Ok(locks.into())
     }
 
-    fn find_or_make(&self, name: &Arc<str>) -> Arc<Lock> {
+    fn find_or_make(&self, name: &str) -> Arc<Lock> {
         if let Some(lock) = self.members.read().get(name).and_then(Member::lock) {
             return lock;
         }
@@ -243,11 +243,12 @@ impl Set {
             return lock;
         }
         self.sweep(&mut members);
-        let (lock, gone) = self.make(name);
+        let (lock, gone) = self.make(name.into());
         for gone in gone {
             members.remove(gone.name().name_arc());
         }
-        members.insert(Arc::clone(name), Member::OnDemand(Arc::downgrade(&lock)));
+        let name = Arc::clone(lock.name().name_arc());
+        members.insert(name, Member::OnDemand(Arc::downgrade(&lock)));
         lock
     }
 
@@ -262,8 +263,8 @@ impl Set {
     }
 
     /// A new lock, and those on demand that are members no longer.
-    fn make(&self, name: &Arc<str>) -> (Arc<Lock>, Vec<Arc<Lock>>) {
-        let lock = Arc::new(Lock::new(self.full_name(name)).counted_in(&self.tally));
+    fn make(&self, name: Arc<str>) -> (Arc<Lock>, Vec<Arc<Lock>>) {
+        let lock = Arc::new(Lock::new(LockName::within(&self.name, name)).counted_in(&self.tally));
         let gone = self.beyond().map(|beyond| beyond.adopt(&lock)).unwrap_or_default();
         (lock, gone)
     }
@@ -274,27 +275,27 @@ impl Set {
     /// The first name that is there already, or twice in the request.
     pub(crate) fn add(
         &self,
-        names: &[Arc<str>],
+        names: &[Name],
         mut prepare: impl FnMut(Arc<Lock>),
     ) -> Result<(), LockName> {
         let mut members = self.members.write();
         let mut seen = HashSet::new();
         for name in names {
-            if members.contains_key(name) || !seen.insert(name) {
+            if members.contains_key(&**name) || !seen.insert(name) {
                 return Err(self.full_name(name));
             }
         }
         for name in names {
-            let (lock, _) = self.make(name);
+            let (lock, _) = self.make((**name).into());
             prepare(Arc::clone(&lock));
-            members.insert(Arc::clone(name), Member::Listed(lock));
+            members.insert(Arc::clone(lock.name().name_arc()), Member::Listed(lock));
         }
         self.generation.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 
     /// Forgets a lock; to be called before it is deleted, so that nobody finds the deleted one.
-    pub(crate) fn forget(&self, name: &Arc<str>) {
+    pub(crate) fn forget(&self, name: &str) {
         let forgotten = self.members.write().remove(name);
         if let (Some(beyond), Some(lock)) = (self.beyond(), forgotten.and_then(|m| m.lock())) {
             beyond.forget(&lock);
@@ -344,7 +345,7 @@ impl Directory for Set {
         &self.name
     }
 
-    fn find(&self, name: &Arc<str>) -> Option<Arc<Lock>> {
+    fn find(&self, name: &str) -> Option<Arc<Lock>> {
         if self.membership == Membership::OnDemand {
             return Some(self.find_or_make(name));
         }

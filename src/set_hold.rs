@@ -12,7 +12,7 @@ use crate::core::mode::Mode;
 use crate::core::queue::Priority;
 use crate::error::Abandoned;
 use crate::hold::{Decisions, Hold, Lock, dispatch};
-use crate::name::LockName;
+use crate::name::{LockName, Name};
 use crate::owner::{LockId, Owner, Slot};
 use crate::raw::Tried;
 use crate::request::{Names, Which};
@@ -192,7 +192,7 @@ impl SetHold {
         self.spread(set, kept, owner);
         let (stay, go) = std::mem::take(self.members.each())
             .into_iter()
-            .partition(|hold| kept.binary_search(name_of(hold)).is_ok());
+            .partition(|hold| is_among(kept, name_of(hold)));
         *self.members.each() = stay;
         Ok(self.without(set, go, owner, decisions))
     }
@@ -224,7 +224,7 @@ impl SetHold {
         }
         let (go, stay) = std::mem::take(self.members.each())
             .into_iter()
-            .partition(|hold| released.binary_search(name_of(hold)).is_ok());
+            .partition(|hold| is_among(released, name_of(hold)));
         *self.members.each() = stay;
         Ok(self.without(set, go, owner, decisions))
     }
@@ -261,7 +261,7 @@ impl SetHold {
     ) -> Result<(), NotHeld> {
         match &names.0 {
             Which::All if self.all().is_some() => self.downgrade_all(set, owner, decisions),
-            Which::All => self.downgrade_some(set, &self.names(set), owner, decisions),
+            Which::All => self.downgrade_some(set, &self.names_held(set), owner, decisions),
             Which::These(these) => {
                 self.check_held(set, these)?;
                 self.downgrade_some(set, these, owner, decisions);
@@ -279,7 +279,7 @@ impl SetHold {
     fn downgrade_some(
         &mut self,
         set: &Set,
-        names: &[Arc<str>],
+        names: &[Name],
         owner: &Owner,
         decisions: &mut Decisions,
     ) {
@@ -288,7 +288,7 @@ impl SetHold {
             self.spread(set, &self.names_and(set, names), owner);
         }
         for hold in self.members.each() {
-            if names.binary_search(name_of(hold)).is_ok() {
+            if is_among(names, name_of(hold)) {
                 hold.downgrade(owner, Mode::Shared, decisions);
             }
         }
@@ -361,7 +361,7 @@ impl SetHold {
     fn upgrade_some(
         &mut self,
         set: &Set,
-        names: &[Arc<str>],
+        names: &[Name],
         owner: &Owner,
     ) -> Result<Upgrading, NotHeld> {
         self.check_held(set, names)?;
@@ -458,7 +458,7 @@ impl SetHold {
     }
 
     /// Takes out the hold of a name that is about to be deleted.
-    pub(crate) fn take_out(&mut self, set: &Set, name: &Arc<str>, owner: &Owner) -> Option<Hold> {
+    pub(crate) fn take_out(&mut self, set: &Set, name: &str, owner: &Owner) -> Option<Hold> {
         match self.members.position(name) {
             Ok(at) => Some(self.members.each().remove(at)),
             Err(_) => Some(take_free(set.find(name)?, Mode::Exclusive, owner)),
@@ -472,14 +472,19 @@ impl SetHold {
 
     /// Holds these names by themselves where the set-lock gives all of them. The set-lock stays as it is until they are as
     /// they shall be: whoever is let in there finds them so.
-    fn spread(&mut self, set: &Set, names: &[Arc<str>], owner: &Owner) {
+    fn spread(&mut self, set: &Set, names: &[Name], owner: &Owner) {
         let Some((mode, locks)) = self.given_by_all(set, names) else { return };
         self.adopt(locks.into_iter().map(|lock| take_free(lock, mode, owner)).collect());
     }
 
+    /// The names held, as names are asked for.
+    fn names_held(&self, set: &Set) -> Vec<Name> {
+        self.names(set).iter().map(Name::from).collect()
+    }
+
     /// The names held and these, which may come on demand.
-    pub(crate) fn names_and(&self, set: &Set, names: &[Arc<str>]) -> Vec<Arc<str>> {
-        let mut all = self.names(set);
+    pub(crate) fn names_and(&self, set: &Set, names: &[Name]) -> Vec<Name> {
+        let mut all = self.names_held(set);
         all.extend_from_slice(names);
         all.sort_unstable();
         all.dedup();
@@ -535,7 +540,7 @@ impl SetHold {
         self.members.iter().map(|(_, mode, _)| mode.intention()).reduce(Mode::join)
     }
 
-    fn check_held(&self, set: &Set, names: &[Arc<str>]) -> Result<(), NotHeld> {
+    fn check_held(&self, set: &Set, names: &[Name]) -> Result<(), NotHeld> {
         match names.iter().find(|name| self.mode_of(set, name).is_none()) {
             None => Ok(()),
             Some(name) => Err(NotHeld(set.full_name(name))),
@@ -547,6 +552,11 @@ impl Upgrading {
     fn stuck(hold: &Hold, to: Mode) -> Self {
         Self::Stuck { lock: Arc::clone(&hold.lock), held: hold.mode, to }
     }
+}
+
+/// Tells whether a name is among these, which are in byte order.
+fn is_among(names: &[Name], name: &str) -> bool {
+    names.binary_search_by(|other| (**other).cmp(name)).is_ok()
 }
 
 fn name_of(hold: &Hold) -> &Arc<str> {

@@ -24,7 +24,7 @@ pub(crate) use self::taking::{Taking, take_at_once, take_each, take_top};
 pub(crate) trait Directory: fmt::Debug + Send + Sync + RefUnwindSafe {
     fn set_name(&self) -> &Arc<str>;
     /// The lock that has this name now.
-    fn find(&self, name: &Arc<str>) -> Option<Arc<Lock>>;
+    fn find(&self, name: &str) -> Option<Arc<Lock>>;
     /// Every lock of the set, in byte order of the names.
     fn list(&self) -> Vec<Arc<Lock>>;
 }

@@ -276,6 +276,8 @@ struct List {
 type Chunk = OnceLock<Box<[AtomicUsize]>>;
 
 const FIRST: usize = 8;
+/// So many are looked at in one go: a root and a leaf with their set-locks.
+const FEW: usize = 4;
 /// Enough for as many locks as a slot index can tell apart.
 const CHUNKS: usize = 27;
 
@@ -328,8 +330,11 @@ impl List {
     #[inline]
     fn claim_as_host(&self, lock: LockId) -> Result<Slot, Record> {
         let used = self.used.load(Ordering::Relaxed);
-        // An owner that holds nothing else, as most do.
-        if used <= 1 && self.first[0].load(Ordering::Relaxed) == FREE {
+        // An owner that holds nothing else, as most do, and never held much at once.
+        let few = &self.first[..FEW];
+        if used <= FEW
+            && few.iter().fold(FREE, |all, slot| all | slot.load(Ordering::Relaxed)) == FREE
+        {
             self.first[0].store(encode(lock, Record::Asked), Ordering::Relaxed);
             if used == 0 {
                 self.used.store(1, Ordering::Release);

@@ -4,9 +4,10 @@
 use std::iter;
 use std::sync::Arc;
 
-use super::SetHold;
+use super::{SetHold, is_among};
 use crate::core::mode::Mode;
 use crate::hold::Lock;
+use crate::name::Name;
 use crate::request::{Names, Which};
 use crate::set::Set;
 use crate::task::Directory;
@@ -30,11 +31,7 @@ impl SetHold {
 
     /// The locks of these names, as far as the set-lock gives them and they are not held by themselves; and the mode in which
     /// they are held so.
-    pub(crate) fn given_by_all(
-        &self,
-        set: &Set,
-        names: &[Arc<str>],
-    ) -> Option<(Mode, Vec<Arc<Lock>>)> {
+    pub(crate) fn given_by_all(&self, set: &Set, names: &[Name]) -> Option<(Mode, Vec<Arc<Lock>>)> {
         let mode = self.all()?;
         let alone = names.iter().filter(|name| self.members.position(name).is_err());
         Some((mode, alone.filter_map(|name| set.find(name)).collect()))
@@ -44,7 +41,7 @@ impl SetHold {
     pub(crate) fn concerned(&self, set: &Set, names: &Names) -> Vec<(Arc<Lock>, Option<Mode>)> {
         let asked = |lock: &Arc<Lock>| match &names.0 {
             Which::All => true,
-            Which::These(these) => these.binary_search(lock.name().name_arc()).is_ok(),
+            Which::These(these) => is_among(these, lock.name().name()),
         };
         let held = self.members.iter().filter(|(lock, ..)| asked(lock));
         let held = held.map(|(lock, mode, _)| (Arc::clone(lock), Some(mode)));
@@ -56,8 +53,8 @@ impl SetHold {
     }
 
     /// The names held and not these.
-    pub(crate) fn names_but(&self, set: &Set, names: &[Arc<str>]) -> Vec<Arc<str>> {
-        let mut rest = self.names(set);
+    pub(crate) fn names_but(&self, set: &Set, names: &[Name]) -> Vec<Name> {
+        let mut rest = self.names_held(set);
         rest.retain(|name| names.binary_search(name).is_err());
         rest
     }

@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("condition", &["clock", "sync"]),
     ("name", &["core"]),
-    ("request", &["core"]),
+    ("request", &["core", "name"]),
     ("error", &["core", "name", "request"]),
     ("template", &["error"]),
     ("waits", &[]),
