@@ -425,7 +425,9 @@ impl<W: Counted> Lock<W> {
     /// Grants from the front of the queue until the front has to wait.
     fn settle(&self, slow: &mut Slow<W>, decided: &mut Vec<Decided<W>>) {
         while self.grant(slow, decided, Queue::next) {}
-        decided.extend(slow.busy.as_ref().and_then(|busy| busy.observed()));
+        if self.flags().is(Held::QUEUED) {
+            decided.extend(slow.busy.as_ref().and_then(|busy| busy.observed()));
+        }
         let empty = slow.queue().is_none_or(Queue::is_empty);
         if empty && !self.is_deleted() {
             self.word.fetch_and(!Held::QUEUED.bits(), Ordering::AcqRel);

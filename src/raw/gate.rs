@@ -67,7 +67,7 @@ impl<W: Counted> Lock<W> {
         decided: &mut Vec<Decided<W>>,
     ) -> Tried {
         let mut slow = self.slow.lock();
-        if slow.queue().is_some() {
+        if slow.queue().is_some_and(|queue| !queue.is_empty()) {
             // Somebody may wait for nothing but a count that was taken back.
             self.settle(&mut slow, decided);
         }
