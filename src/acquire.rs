@@ -172,7 +172,7 @@ impl<T: Target> Acquire<T> {
 
     #[inline(never)]
     fn wait_at_length(self) -> Box<Result<T::Granted, T::Error>> {
-        Box::new(Pending::begin(self.target, &self.terms).wait())
+        Box::new(Pending::begin_blocking(self.target, &self.terms).wait())
     }
 
     /// Makes the request and returns it under way, to be waited for beside other things.

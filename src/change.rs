@@ -198,7 +198,7 @@ impl<H: Holder> UpgradeNames<H> {
         let (owner, name) = (seat.owner_name(), lock.name().clone());
         match waits {
             Patience::Tries => AcquireError::WouldBlock { owner, lock: name, wanted: to }.into(),
-            Patience::Waits => {
+            Patience::Blocks | Patience::Waits => {
                 let blockers = conflicting_holders(seat.owner, &lock, to);
                 UpgradeError::WouldDeadlock { owner, lock: name, held, wanted: to, blockers }
             }

@@ -86,9 +86,13 @@ impl<T: Target> UnwindSafe for Pending<T> {}
 impl<T: Target> RefUnwindSafe for Pending<T> {}
 
 impl<T: Target> Pending<T> {
-    /// Makes the request. Whoever waits for it minds the time.
-    pub(crate) fn begin(mut target: T, terms: &Terms) -> Self {
-        let stage = match target.prepare(Patience::Waits) {
+    /// Makes the request of a thread that waits for it, and minds the time.
+    pub(crate) fn begin_blocking(target: T, terms: &Terms) -> Self {
+        Self::begin(target, terms, Patience::Blocks)
+    }
+
+    fn begin(mut target: T, terms: &Terms, patience: Patience) -> Self {
+        let stage = match target.prepare(patience) {
             Err(error) => Stage::Refused(error),
             Ok(None) => Stage::Granted(target, None),
             Ok(Some(task)) => match chain::begin(task, terms) {
@@ -110,7 +114,7 @@ impl<T: Target> Pending<T> {
 
     /// Makes the request, and has its time kept.
     pub(crate) fn begin_timed(target: T, terms: &Terms) -> Self {
-        let mut pending = Self::begin(target, terms);
+        let mut pending = Self::begin(target, terms, Patience::Waits);
         if let Stage::Waits(_, wait) = &mut pending.stage
             && let Err(reason) = wait.set_timer()
         {

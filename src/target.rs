@@ -55,11 +55,15 @@ pub trait Target: Sized {
     fn refused(self, refusal: Refusal) -> Self::Error;
 }
 
-/// Whether a request waits where it has to.
+/// What a request does where it has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "not reachable from outside")]
 pub enum Patience {
+    /// Waits for nothing.
     Tries,
+    /// Blocks its thread, which may go to whoever is asked, as well.
+    Blocks,
+    /// Waits beside its thread, which it must not keep.
     Waits,
 }
 

@@ -228,7 +228,6 @@ impl Target for AcquireCluster<'_> {
     type Error = AcquireError;
 
     fn immediate(self, priority: Priority) -> Result<ClusterGuard, Self> {
-        // Whoever comes by here is a thread that tries or waits.
         let asked = Self { priority: Some(priority), ..self };
         // What is lost from here on is lost to the hold.
         let Ok(mark) = asked.resource.hold_mark() else { return Err(asked) };
@@ -240,7 +239,8 @@ impl Target for AcquireCluster<'_> {
     }
 
     fn prepare(&mut self, patience: Patience) -> Result<Option<Task>, AcquireError> {
-        if let Some(priority) = self.priority
+        if patience != Patience::Waits
+            && let Some(priority) = self.priority
             && self.owner.record(crate::owner::LockId::of(self.resource.lock())).is_none()
         {
             let foresight = Foresight {
@@ -248,7 +248,7 @@ impl Target for AcquireCluster<'_> {
                 from: None,
                 priority,
                 owner: Arc::clone(self.owner.name_arc()),
-                waits: patience == Patience::Waits,
+                waits: patience == Patience::Blocks,
             };
             let expected = self.resource.foresee(foresight);
             self.expected = Some(expected.map_err(|error| self.refusal(error))?);
