@@ -22,6 +22,9 @@ pub(crate) trait Beyond: fmt::Debug + Send + Sync + RefUnwindSafe {
     /// Fails if this process holds nothing there any more.
     fn check(&self) -> Result<(), Outside>;
 
+    /// Fails for a name that cannot be granted across processes.
+    fn check_name(&self, name: &str) -> Result<(), Outside>;
+
     /// Fails if what an owner here holds of the lock is held no more.
     fn check_lock(&self, lock: &Arc<Lock>) -> Result<(), Outside>;
 

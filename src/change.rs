@@ -11,7 +11,7 @@ use crate::hold::{Decisions, Hold, Lock, dispatch};
 use crate::name::{LockName, Name};
 use crate::owner::Owner;
 use crate::request::{Membership, Names, SetRequest, Which};
-use crate::set::Set;
+use crate::set::{NoLock, Set};
 use crate::set_hold::{Modes, NotHeld, SetHold, Upgrading, take_free};
 use crate::target::{Patience, Target};
 use crate::task::{Reason, Refusal, Stage, Stages, Task, conflicting_holders};
@@ -366,6 +366,14 @@ impl Seat<'_> {
             let lock = self.set.full_name(name);
             return Err(MembershipError::AlreadyExists { owner: self.owner_name(), lock });
         }
+        if let Some(beyond) = self.set.beyond() {
+            for name in names {
+                let told = |why| {
+                    self.set.no_lock(name, Some(why)).told(self.owner_name(), Mode::Exclusive)
+                };
+                beyond.check_name(name).map_err(told)?;
+            }
+        }
         let Some(hold) = self.hold.as_ref() else {
             let stage = Stage::only(self.set.top(), Mode::IntentExclusive);
             return Ok(Some(Task::take(self.owner, Stages::One(stage))));
@@ -411,7 +419,8 @@ impl Seat<'_> {
         }
         let Some(hold) = self.hold.as_ref() else {
             let request = SetRequest { mode: Mode::Exclusive, names: names.into(), at_least: None };
-            let stage = self.set.stage(&request).map_err(|lock| self.not_found(lock))?;
+            let told = |no: NoLock| no.told(self.owner_name(), Mode::Exclusive);
+            let stage = self.set.stage(&request).map_err(told)?;
             return Ok(stage.map(|stage| Task::take(self.owner, Stages::One(stage))));
         };
         if let Some(name) =

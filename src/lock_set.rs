@@ -11,7 +11,7 @@ use crate::error::{Abandoned, AcquireError, BuildError, HoldError};
 use crate::hold::dispatch;
 use crate::owner::Owner;
 use crate::request::{Membership, Names, SetRequest};
-use crate::set::Set;
+use crate::set::{NoLock, Set};
 use crate::set_hold::SetHold;
 use crate::target::{Patience, Target};
 use crate::task::{Refusal, Stages, Task};
@@ -241,11 +241,8 @@ impl Target for AcquireSet {
 
     fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {
         let SetGuard { set, owner, .. } = &self.guard;
-        let stage = set.stage(&self.request).map_err(|lock| AcquireError::NotFound {
-            owner: Arc::clone(owner.name_arc()),
-            lock,
-            wanted: self.request.mode,
-        })?;
+        let told = |no: NoLock| no.told(Arc::clone(owner.name_arc()), self.request.mode);
+        let stage = set.stage(&self.request).map_err(told)?;
         Ok(stage.map(|stage| Task::take(owner, Stages::One(stage))))
     }
 

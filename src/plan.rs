@@ -51,11 +51,7 @@ impl Hierarchy {
         };
         let request = wanted.request;
         let generation = set.generation();
-        let stage = set.stage(&request).map_err(|lock| AcquireError::NotFound {
-            owner: owner(),
-            lock,
-            wanted: request.mode,
-        })?;
+        let stage = set.stage(&request).map_err(|no| no.told(owner(), request.mode))?;
         let stage = stage.map(|stage| Stage { rank: ask.rank, ..stage });
         Ok((ask, Part { request, generation }, stage))
     }

@@ -133,6 +133,12 @@ impl From<String> for Names {
     }
 }
 
+impl From<&String> for Names {
+    fn from(name: &String) -> Self {
+        Self::one(name)
+    }
+}
+
 impl From<Arc<str>> for Names {
     fn from(name: Arc<str>) -> Self {
         Self::one(name)

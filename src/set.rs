@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use crate::beyond::Beyond;
 use crate::bundle::Locks;
 use crate::core::mode::Mode;
-use crate::error::{Abandoned, BuildError};
+use crate::error::{Abandoned, AcquireError, BuildError, Outside};
 use crate::hold::Lock;
 use crate::name::{LockName, Name};
 use crate::request::{Membership, SetRequest, Which};
@@ -49,6 +49,27 @@ type ByName = HashMap<Arc<str>, Member, foldhash::fast::RandomState>;
 enum Member {
     Listed(Arc<Lock>),
     OnDemand(Weak<Lock>),
+}
+
+/// A name that has no lock: it is not there, or cannot be granted across processes.
+#[derive(Debug)]
+pub(crate) struct NoLock {
+    lock: LockName,
+    why: Option<Outside>,
+}
+
+impl NoLock {
+    /// What the owner of this name is told, who wanted it in this mode.
+    pub(crate) fn told(self, owner: Arc<str>, wanted: Mode) -> AcquireError {
+        let lock = self.lock;
+        match self.why {
+            None => AcquireError::NotFound { owner, lock, wanted },
+            #[cfg(feature = "coordination")]
+            Some(reason) => AcquireError::Coordination { owner, lock, wanted, reason },
+            #[cfg(not(feature = "coordination"))]
+            Some(never) => match never {},
+        }
+    }
 }
 
 impl Member {
@@ -182,7 +203,7 @@ impl Set {
     ///
     /// # Errors
     /// The first name that is not there.
-    pub(crate) fn stage(self: &Arc<Self>, request: &SetRequest) -> Result<Option<Stage>, LockName> {
+    pub(crate) fn stage(self: &Arc<Self>, request: &SetRequest) -> Result<Option<Stage>, NoLock> {
         let Some((top_mode, members)) = self.wanted(request)? else { return Ok(None) };
         let top = (Arc::clone(&self.top), top_mode);
         // All of the set is never looked up again.
@@ -196,7 +217,7 @@ impl Set {
     ///
     /// # Errors
     /// The first name that is not there.
-    pub(crate) fn wanted(&self, request: &SetRequest) -> Result<Option<(Mode, Members)>, LockName> {
+    pub(crate) fn wanted(&self, request: &SetRequest) -> Result<Option<(Mode, Members)>, NoLock> {
         let mode = request.mode;
         Ok(Some(match (&request.names.0, request.at_least) {
             (Which::All, None) => (mode, Members::None),
@@ -216,31 +237,45 @@ impl Set {
     ///
     /// # Errors
     /// The first name that is not there.
-    pub(crate) fn resolve(&self, names: &[Name]) -> Result<Locks, LockName> {
-        let missing = |name: &Name| self.full_name(name);
+    pub(crate) fn resolve(&self, names: &[Name]) -> Result<Locks, NoLock> {
         if let [name] = names {
-            return self.find(name).map(Locks::One).ok_or_else(|| missing(name));
+            return self.look_up(name).map(Locks::One);
+        }
+        if self.membership == Membership::OnDemand {
+            let locks: Result<Vec<_>, _> = names.iter().map(|name| self.look_up(name)).collect();
+            return Ok(locks?.into());
         }
         let mut locks = Vec::with_capacity(names.len());
-        if self.membership == Membership::OnDemand {
-            locks.extend(names.iter().map(|name| self.find_or_make(name)));
-        } else {
-            let members = self.members.read();
-            for name in names {
-                let found = members.get(&**name).and_then(Member::lock);
-                locks.push(found.ok_or_else(|| missing(name))?);
-            }
+        let members = self.members.read();
+        for name in names {
+            let found = members.get(&**name).and_then(Member::lock);
+            locks.push(found.ok_or_else(|| self.no_lock(name, None))?);
         }
         Ok(locks.into())
     }
 
-    fn find_or_make(&self, name: &str) -> Arc<Lock> {
-        if let Some(lock) = self.members.read().get(name).and_then(Member::lock) {
-            return lock;
+    #[inline]
+    fn look_up(&self, name: &str) -> Result<Arc<Lock>, NoLock> {
+        if self.membership == Membership::OnDemand {
+            return self.find_or_make(name).map_err(|why| self.no_lock(name, Some(why)));
         }
+        let found = self.members.read().get(name).and_then(Member::lock);
+        found.ok_or_else(|| self.no_lock(name, None))
+    }
+
+    #[cold]
+    pub(crate) fn no_lock(&self, name: &str, why: Option<Outside>) -> NoLock {
+        NoLock { lock: self.full_name(name), why }
+    }
+
+    fn find_or_make(&self, name: &str) -> Result<Arc<Lock>, Outside> {
+        if let Some(lock) = self.members.read().get(name).and_then(Member::lock) {
+            return Ok(lock);
+        }
+        self.beyond().map_or(Ok(()), |beyond| beyond.check_name(name))?;
         let mut members = self.members.write();
         if let Some(lock) = members.get(name).and_then(Member::lock) {
-            return lock;
+            return Ok(lock);
         }
         self.sweep(&mut members);
         let (lock, gone) = self.make(name.into());
@@ -249,7 +284,7 @@ impl Set {
         }
         let name = Arc::clone(lock.name().name_arc());
         members.insert(name, Member::OnDemand(Arc::downgrade(&lock)));
-        lock
+        Ok(lock)
     }
 
     /// Drops the entries of locks that vanished, each time there are twice as many as after the last sweep.
@@ -346,10 +381,7 @@ impl Directory for Set {
     }
 
     fn find(&self, name: &str) -> Option<Arc<Lock>> {
-        if self.membership == Membership::OnDemand {
-            return Some(self.find_or_make(name));
-        }
-        self.members.read().get(name).and_then(Member::lock)
+        self.look_up(name).ok()
     }
 
     fn list(&self) -> Vec<Arc<Lock>> {

@@ -118,6 +118,11 @@ impl Beyond for ClusterLevel {
         self.coordinator.check().map_err(Box::new)
     }
 
+    fn check_name(&self, name: &str) -> Result<(), Outside> {
+        let Some(set) = self.set.upgrade() else { return Ok(()) };
+        member_key(&set, name).map(drop).map_err(Box::new)
+    }
+
     fn check_lock(&self, lock: &Arc<Lock>) -> Result<(), Outside> {
         self.known(lock)?.hold_mark().map(drop).map_err(Box::new)
     }
@@ -157,8 +162,12 @@ fn key(set: &Set, lock: &Arc<Lock>) -> Result<Key, CoordinationError> {
     if Arc::ptr_eq(lock, set.top()) {
         key_of(["level", level], "a level", level)
     } else {
-        key_of(["level", level, name], "a lock", name)
+        member_key(set, name)
     }
+}
+
+fn member_key(set: &Set, name: &str) -> Result<Key, CoordinationError> {
+    key_of(["level", set.name(), name], "a lock", name)
 }
 
 impl fmt::Debug for ClusterLevel {

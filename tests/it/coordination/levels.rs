@@ -251,3 +251,36 @@ fn random_sessions_of_four_members_end_and_exclude() -> Result<(), Error> {
     assert_eq!(counted, exclusive.into_inner());
     Ok(())
 }
+
+#[test]
+fn a_name_that_cannot_be_stored_is_an_error_and_held_by_nobody() {
+    let (path, host) = (LevelId::new(0, "path"), LevelId::new(1, "host"));
+    let member = Coordinator::connect("memory:").join("worker").unwrap();
+    let manager = LockManager::builder()
+        .on_demand_level(&path)
+        .level(&host, ["h1"])
+        .cluster_wide(&path, &member)
+        .cluster_wide(&host, &member)
+        .build()
+        .unwrap();
+    for name in [String::new(), "x".repeat(2_000), "/".repeat(400)] {
+        let mut job = manager.session("job");
+        for names in [vec![name.clone()], vec!["fits".into(), name.clone()]] {
+            let waited = job.acquire(path.exclusive(&names)).wait().unwrap_err();
+            let tried = job.acquire(path.exclusive(&names)).now().unwrap_err();
+            for refused in [waited, tried] {
+                assert!(matches!(refused, AcquireError::Coordination { .. }), "{refused}");
+                assert!(refused.to_string().contains("job"), "{refused}");
+            }
+        }
+        let planned = manager.plan([path.exclusive(&name)]).unwrap_err();
+        assert!(matches!(planned, AcquireError::Coordination { .. }), "{planned}");
+        let added = job.add(&host, &*name).wait().unwrap_err();
+        let unfit = |error: &AcquireError| matches!(error, AcquireError::Coordination { .. });
+        assert!(matches!(&added, MembershipError::Acquire(error) if unfit(error)), "{added}");
+        assert_eq!(manager.names(&host), ["h1".into()]);
+        // What is picked from is what can be had.
+        job.acquire(path.exclusive(["fits", &name]).opportunistic()).wait().unwrap();
+        assert_eq!(job.owned(&path), ["fits".into()]);
+    }
+}
