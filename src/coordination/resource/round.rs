@@ -172,9 +172,8 @@ impl Resource {
     fn want(&self, state: &mut State) -> Option<Want> {
         let here = state.elsewhere.look();
         let want = self.wanted(state, &here);
-        let idle = here.held.is_none() && here.head.is_none() && !self.is_expected();
-        let gives_back = idle && (!self.is_cached() || state.uncache);
-        if want.is_some() || gives_back || (state.uncache && here.head.is_none()) {
+        let gives_back = state.uncache || !(self.is_cached() || self.is_expected());
+        if want.is_some() || (gives_back && here.head.is_none()) {
             // Whoever asks for more with more in hand than it uses would go before those who wait.
             state.elsewhere.raise(Mode::beside(here.held));
         }

@@ -357,3 +357,16 @@ fn a_member_that_is_asked_for_what_it_uses_asks_nothing_until_it_gives_it_up() {
     drop(guard);
     drop(pending.wait().unwrap());
 }
+
+#[test]
+fn a_member_that_goes_on_in_a_weaker_mode_tells_the_others() {
+    let [a, b] = members("weaker");
+    let (here, there) = (a.lock("config").unwrap(), b.lock("config").unwrap());
+    let (first, second) = (Owner::new("first"), Owner::new("second"));
+    let mut guard = here.exclusive(&first).wait().unwrap();
+    guard.downgrade();
+    drop(there.shared(&second).now().unwrap());
+    guard.downgrade_to(Mode::IntentShared).unwrap();
+    drop(there.acquire(&second, Mode::IntentExclusive).now().unwrap());
+    assert_eq!(there.holders().unwrap()[0].mode, Mode::IntentShared);
+}
