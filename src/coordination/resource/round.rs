@@ -366,7 +366,7 @@ impl Resource {
     fn break_off(&self, state: &mut State) {
         self.breaks.fetch_add(1, Ordering::AcqRel);
         state.elsewhere.drop_claim();
-        let _ = state.elsewhere.claim(Mode::Exclusive, Priority::MIN, &self.waker());
+        self.claim_all(state);
         if let Some(call) = self.on_broken.get() {
             call();
         }
@@ -411,13 +411,17 @@ impl Resource {
             return false;
         }
         let before = state.elsewhere.mode();
-        if let Err(deadlock) = state.elsewhere.claim(recall.mode, recall.priority, &self.waker()) {
+        if let Err(deadlock) = self.claim_for(state, recall) {
+            if !recall.converts {
+                // Who comes anew comes after an upgrade here.
+                return false;
+            }
             if !asked && self.want(state).is_some() {
                 // Came meanwhile: whether it deadlocks, and with somebody who lives, the record says.
                 return false;
             }
             state.elsewhere.refuse(&deadlock);
-            let _ = state.elsewhere.claim(recall.mode, recall.priority, &self.waker());
+            let _ = self.claim_for(state, recall);
         }
         state.elsewhere.mode() != before
     }
@@ -451,7 +455,7 @@ impl Resource {
             self.until_ms.store(0, Ordering::Release);
             state.watch = None;
             state.watched.clear();
-            let _ = state.elsewhere.claim(Mode::Exclusive, Priority::MIN, &self.waker());
+            self.claim_all(state);
             self.with_user(User::on_loss);
             return;
         }

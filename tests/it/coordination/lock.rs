@@ -4,12 +4,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use tierlock::coordination::{CoordinationError, Coordinator};
+use tierlock::coordination::{ClusterLock, CoordinationError, Coordinator};
 use tierlock::{AcquireError, Mode, Owner, UpgradeError};
 
 use super::counting::Counting;
 
-use crate::support::now;
+use crate::support::{now, until};
 
 /// Members of a store of their own.
 fn members<const N: usize>(store: &str) -> [Coordinator; N] {
@@ -369,4 +369,55 @@ fn a_member_that_goes_on_in_a_weaker_mode_tells_the_others() {
     guard.downgrade_to(Mode::IntentShared).unwrap();
     drop(there.acquire(&second, Mode::IntentExclusive).now().unwrap());
     assert_eq!(there.holders().unwrap()[0].mode, Mode::IntentShared);
+}
+
+#[test]
+fn an_upgrade_is_not_refused_since_somebody_elsewhere_waits() {
+    let [a, b, c] = members("upgrade-first");
+    let locks = [&a, &b, &c].map(|member| member.lock("config").unwrap());
+    let [first, second, third, last] = ["first", "second", "third", "last"].map(Owner::new);
+    for _ in 0..20 {
+        let mut guard = locks[0].shared(&first).wait().unwrap();
+        let reader = locks[1].shared(&second).wait().unwrap();
+        let writes = locks[2].exclusive(&third).enqueue();
+        wait_for_waiters(&locks[2], 1);
+        // The member heard of it, and lets nobody in.
+        until(|| locks[0].shared(&last).now().is_err());
+        let upgrade = guard.upgrade().enqueue();
+        wait_for_waiters(&locks[2], 2);
+        drop(reader);
+        assert!(upgrade.wait_timeout(SOON));
+        upgrade.wait().unwrap();
+        assert!(!writes.is_decided());
+        drop(guard);
+        assert!(writes.wait_timeout(SOON));
+        drop(writes.wait().unwrap());
+    }
+}
+
+#[test]
+fn an_upgrade_that_waits_for_another_owner_of_its_member_is_not_refused_since_somebody_elsewhere_waits()
+ {
+    let [a, b] = members("upgrade-beside");
+    let (here, there) = (a.lock("config").unwrap(), b.lock("config").unwrap());
+    let [first, second, third] = ["first", "second", "third"].map(Owner::new);
+    let mut guard = here.shared(&first).wait().unwrap();
+    let beside = here.shared(&second).wait().unwrap();
+    let upgrade = guard.upgrade().enqueue();
+    let writes = there.exclusive(&third).enqueue();
+    wait_for_waiters(&there, 1);
+    // Longer than the member keeps what others want.
+    assert!(!upgrade.wait_timeout(Duration::from_millis(50)));
+    drop(beside);
+    assert!(upgrade.wait_timeout(SOON));
+    upgrade.wait().unwrap();
+    assert!(!writes.is_decided());
+    drop(guard);
+    assert!(writes.wait_timeout(SOON));
+    drop(writes.wait().unwrap());
+}
+
+/// Returns when so many members stand in line.
+fn wait_for_waiters(lock: &ClusterLock, count: usize) {
+    until(|| lock.waiters().unwrap().len() == count);
 }
