@@ -76,7 +76,7 @@ mod value;
 
 pub use self::coordinator::{Connect, Coordinator};
 pub use self::driver::*;
-pub use self::lock::{AcquireCluster, ClusterGuard, ClusterLock, HeldBy};
+pub use self::lock::{AcquireCluster, ClusterGuard, ClusterLock, HeldBy, UpgradeCluster};
 pub use self::member::Lost;
 pub use self::value::Value;
 pub use crate::core::member::MemberId;

@@ -2,7 +2,7 @@
 //!
 //! An engine decides nothing about locks: it stores bytes under keys, swaps them if nobody else did, says when they changed,
 //! and knows which members live. So whoever has those four can write a driver, and all drivers obey the same rules.
-//! The `conformance` feature has the tests that one has to pass.
+//! The `conformance` feature has the tests that one has to pass, and those of what stands on it, in `coordination::conformance`.
 
 use std::fmt;
 use std::sync::Arc;

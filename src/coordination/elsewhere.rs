@@ -125,6 +125,11 @@ impl Elsewhere {
         self.0.claim(mode, priority, waker).or_else(|refusal| refused(&refusal))
     }
 
+    /// Stands in line no more, unless it is for this.
+    pub(super) fn drop_other_claim(&mut self, mode: Mode) {
+        self.0.drop_other_claim(mode);
+    }
+
     /// Takes what a claim came to, if it is decided.
     ///
     /// # Errors

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use super::resource::{Expected, Foresight, Resource};
+use super::resource::{Expected, Foresight, Resource, Upgrading};
 use crate::acquire::Acquire;
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
 use crate::core::record::Holder;
-use crate::error::{Abandoned, AcquireError, CoordinationError, HoldError};
+use crate::error::{Abandoned, AcquireError, CoordinationError, HoldError, UpgradeError};
 use crate::name::LockName;
 use crate::owner::Owner;
 use crate::shared_lock::{AcquireLock, Guard, SharedLock, UpgradeLock};
@@ -287,6 +287,39 @@ impl Target for AcquireCluster<'_> {
     }
 }
 
+/// A request to hold a [`ClusterLock`] in a stronger mode.
+///
+/// Only ever named by the compiler: see [`ClusterGuard::upgrade_to`].
+#[derive(Debug)]
+pub struct UpgradeCluster<'g> {
+    local: UpgradeLock<'g, 'static>,
+    resource: Arc<Resource>,
+    /// Kept until the outcome is there.
+    upgrading: Option<Upgrading>,
+}
+
+impl Target for UpgradeCluster<'_> {
+    type Granted = ();
+    type Error = UpgradeError;
+
+    fn prepare(&mut self, patience: Patience) -> Result<Option<Task>, UpgradeError> {
+        self.upgrading = Some(self.resource.hold_off());
+        self.local.prepare(patience)
+    }
+
+    fn undo(&mut self) {
+        self.local.undo();
+    }
+
+    fn granted(self, task: Option<Task>) -> Result<(), UpgradeError> {
+        self.local.granted(task)
+    }
+
+    fn refused(self, refusal: Refusal) -> UpgradeError {
+        self.local.refused(refusal)
+    }
+}
+
 /// A [`ClusterLock`] held; dropping it gives it back, and to the other members unless it is cached.
 #[must_use = "dropping a guard gives the lock back"]
 pub struct ClusterGuard {
@@ -374,14 +407,16 @@ impl ClusterGuard {
 
     /// Asks to go on in a stronger mode; see [`Guard::upgrade_to`]. Two members that would wait for each other are found out:
     /// the second is told at once. The [`token`](Self::token) is another one afterwards.
-    pub fn upgrade_to(&mut self, mode: Mode) -> Acquire<UpgradeLock<'_, 'static>> {
+    pub fn upgrade_to(&mut self, mode: Mode) -> Acquire<UpgradeCluster<'_>> {
         // Others may have held it between: a stronger hold has a number of its own.
         self.token.take();
-        self.guard_mut().upgrade_to(mode)
+        let resource = Arc::clone(&self.resource);
+        let local = self.guard_mut().upgrade_to(mode);
+        local.map(|local| UpgradeCluster { local, resource, upgrading: None })
     }
 
     /// Asks to go on in [`Mode::Exclusive`]; see [`upgrade_to`](Self::upgrade_to).
-    pub fn upgrade(&mut self) -> Acquire<UpgradeLock<'_, 'static>> {
+    pub fn upgrade(&mut self) -> Acquire<UpgradeCluster<'_>> {
         self.upgrade_to(Mode::Exclusive)
     }
 

@@ -8,6 +8,7 @@
 //! does the one next thing, until there is nothing to do. Whoever has news calls it: owners through the lock's observer,
 //! others through a watch, time through the agent.
 
+mod rivals;
 mod round;
 
 use std::any::Any;
@@ -21,6 +22,8 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use self::rivals::Rivals;
+pub(crate) use self::rivals::Upgrading;
 use self::round::{End, State};
 use super::agent::Agent;
 use super::driver::Key;
@@ -71,6 +74,7 @@ pub(crate) struct Resource {
     turned: Condvar,
     /// How many owners are about to use what was granted on foresight.
     expected: AtomicUsize,
+    rivals: Rivals,
     /// The fencing tokens that are left of those granted.
     tokens: Mutex<Range<u64>>,
     /// Until when the member holds what it was granted, in milliseconds on the engine's clock: 0 if it holds nothing.
@@ -173,6 +177,7 @@ impl Resource {
             }),
             turned: Condvar::new(),
             expected: AtomicUsize::new(0),
+            rivals: Rivals::default(),
             tokens: Mutex::new(0..0),
             until_ms: AtomicU64::new(0),
             breaks: AtomicU64::new(0),

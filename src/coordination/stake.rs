@@ -102,6 +102,14 @@ impl Stake {
         dispatch(decisions);
     }
 
+    /// Stands in line no more, unless it is for `mode` beside what it holds.
+    pub(super) fn drop_other_claim(&mut self, mode: Mode) {
+        let to = self.mode().map_or(mode, |own| own.join(mode));
+        if self.claimed().is_some_and(|claimed| claimed != to) {
+            self.drop_claim();
+        }
+    }
+
     /// Has `mode` beside what it holds, at once or in line; `waker` hears when it is to be [collected](Self::collect).
     ///
     /// # Errors

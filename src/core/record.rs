@@ -73,6 +73,8 @@ pub(crate) struct Abandonment {
 pub(crate) struct Recall {
     pub(crate) mode: Mode,
     pub(crate) priority: Priority,
+    /// Whether it holds the resource already, in a weaker mode.
+    pub(crate) converts: bool,
 }
 
 /// Fencing tokens that a grant takes: one for each owner to whom the member lends it, before it has to ask for more.
@@ -250,7 +252,11 @@ impl Record {
         let may_go = waiting.iter().take(conversions.max(1));
         let others = may_go.filter(|w| w.waiters.iter().all(|party| party.member != *member));
         let mut blocked = others.filter(|waiting| !waiting.mode.admits(held));
-        blocked.next().map(|w| Recall { mode: w.mode, priority: w.priority })
+        blocked.next().map(|w| Recall {
+            mode: w.mode,
+            priority: w.priority,
+            converts: w.from.is_some(),
+        })
     }
 
     /// Asks for the resource on behalf of the party, in `mode` beside what it holds; granted at once if nobody is overtaken.

@@ -27,7 +27,7 @@ pub(super) const CLAIMS: &[Claim] = claims![
     a_beat_of_the_dead_is_lost,
     nothing_is_swapped_for_the_dead,
     a_beat_says_until_when_its_member_lives,
-    who_does_not_beat_lives_as_long_as_its_process,
+    who_does_not_beat_lives_as_long_as_its_process unless Leases,
     who_beats_in_time_lives if Leases,
     who_does_not_beat_dies if Leases,
 ];
@@ -57,7 +57,7 @@ fn assert_dead(drivers: [&dyn Driver; 2], member: &MemberId) {
     }
 }
 
-fn who_joined_lives_under_its_name(ground: &Ground<'_>) {
+fn who_joined_lives_under_its_name(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.member(&*a);
     assert_eq!(**seat.id().name(), *ground.name("member"));
@@ -65,7 +65,7 @@ fn who_joined_lives_under_its_name(ground: &Ground<'_>) {
     assert_lives([&*a, &*b], seat.id());
 }
 
-fn a_name_that_lives_is_taken(ground: &Ground<'_>) {
+fn a_name_that_lives_is_taken(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.member(&*a);
     for driver in [&a, &b] {
@@ -76,7 +76,7 @@ fn a_name_that_lives_is_taken(ground: &Ground<'_>) {
     seat.beat().expect("who is not replaced can say that it lives");
 }
 
-fn of_those_who_join_at_a_time_one_is_seated(ground: &Ground<'_>) {
+fn of_those_who_join_at_a_time_one_is_seated(ground: &Ground) {
     const THREADS: usize = 4;
     let drivers = ground.connect_twice();
     for round in 0..10 {
@@ -100,7 +100,7 @@ fn of_those_who_join_at_a_time_one_is_seated(ground: &Ground<'_>) {
     }
 }
 
-fn any_name_is_a_name_of_its_own(ground: &Ground<'_>) {
+fn any_name_is_a_name_of_its_own(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     #[rustfmt::skip]
     let hostile = [
@@ -118,7 +118,7 @@ fn any_name_is_a_name_of_its_own(ground: &Ground<'_>) {
     assert_eq!(seats.iter().map(|(seat, _)| seat.id()).collect::<BTreeSet<_>>().len(), seats.len());
 }
 
-fn members_of_one_process_live_and_die_apart(ground: &Ground<'_>) {
+fn members_of_one_process_live_and_die_apart(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let [first, second, third] =
         [(&a, "1"), (&a, "2"), (&b, "3")].map(|(driver, name)| ground.join(&**driver, name, TTL));
@@ -135,7 +135,7 @@ fn members_of_one_process_live_and_die_apart(ground: &Ground<'_>) {
     store(&*b, &key, version, b"", second.id());
 }
 
-fn who_left_is_dead_at_once_and_for_ever(ground: &Ground<'_>) {
+fn who_left_is_dead_at_once_and_for_ever(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.member(&*a);
     assert_lives([&*a, &*b], seat.id());
@@ -145,7 +145,7 @@ fn who_left_is_dead_at_once_and_for_ever(ground: &Ground<'_>) {
     assert_dead([&*a, &*b], seat.id());
 }
 
-fn who_joins_again_is_somebody_else(ground: &Ground<'_>) {
+fn who_joins_again_is_somebody_else(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let mut lives = BTreeSet::new();
     for driver in [&a, &b, &a, &a] {
@@ -156,7 +156,7 @@ fn who_joins_again_is_somebody_else(ground: &Ground<'_>) {
     }
 }
 
-fn leaving_twice_is_leaving_once(ground: &Ground<'_>) {
+fn leaving_twice_is_leaving_once(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.member(&*a);
     seat.leave().expect("a member can leave");
@@ -168,7 +168,7 @@ fn leaving_twice_is_leaving_once(ground: &Ground<'_>) {
     assert_lives([&*a, &*b], again.id());
 }
 
-fn who_drops_its_seat_dies(ground: &Ground<'_>) {
+fn who_drops_its_seat_dies(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.member(&*a);
     let id = seat.id().clone();
@@ -178,7 +178,7 @@ fn who_drops_its_seat_dies(ground: &Ground<'_>) {
     ground.member(&*b);
 }
 
-fn who_never_joined_does_not_live(ground: &Ground<'_>) {
+fn who_never_joined_does_not_live(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.member(&*a);
     let (key, id) = (ground.key("key"), seat.id());
@@ -192,7 +192,7 @@ fn who_never_joined_does_not_live(ground: &Ground<'_>) {
     assert_lives([&*a, &*b], id);
 }
 
-fn a_beat_of_the_dead_is_lost(ground: &Ground<'_>) {
+fn a_beat_of_the_dead_is_lost(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.member(&*a);
     seat.beat().expect("who lives can say so");
@@ -204,7 +204,7 @@ fn a_beat_of_the_dead_is_lost(ground: &Ground<'_>) {
     assert_lives([&*a, &*b], again.id());
 }
 
-fn nothing_is_swapped_for_the_dead(ground: &Ground<'_>) {
+fn nothing_is_swapped_for_the_dead(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let (seat, key) = (ground.member(&*a), ground.key("key"));
     let version = store(&*a, &key, Version::ABSENT, b"alive", seat.id());
@@ -219,7 +219,7 @@ fn nothing_is_swapped_for_the_dead(ground: &Ground<'_>) {
     store(&*b, &key, version, b"alive", again.id());
 }
 
-fn a_beat_says_until_when_its_member_lives(ground: &Ground<'_>) {
+fn a_beat_says_until_when_its_member_lives(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.join(&*a, "member", TTL_SHORT);
     let before = a.now();
@@ -241,11 +241,8 @@ fn a_beat_says_until_when_its_member_lives(ground: &Ground<'_>) {
     }
 }
 
-fn who_does_not_beat_lives_as_long_as_its_process(ground: &Ground<'_>) {
+fn who_does_not_beat_lives_as_long_as_its_process(ground: &Ground) {
     let (a, b) = ground.connect_twice();
-    if a.capabilities().contains(&Capability::Leases) {
-        return;
-    }
     let seat = ground.join(&*a, "member", Duration::from_millis(50));
     let deadline = within(Duration::from_millis(300));
     while clock::now() < deadline {
@@ -254,7 +251,7 @@ fn who_does_not_beat_lives_as_long_as_its_process(ground: &Ground<'_>) {
     assert_lives([&*a, &*b], seat.id());
 }
 
-fn who_beats_in_time_lives(ground: &Ground<'_>) {
+fn who_beats_in_time_lives(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let deadline = within(PATIENCE);
     while clock::now() < deadline {
@@ -282,7 +279,7 @@ fn beats_until(driver: &dyn Driver, seat: &dyn Seat, then: super::super::Moment)
     true
 }
 
-fn who_does_not_beat_dies(ground: &Ground<'_>) {
+fn who_does_not_beat_dies(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let (seat, key) = (ground.join(&*a, "member", TTL_SHORT), ground.key("key"));
     seat.beat().expect("who lives can say so");

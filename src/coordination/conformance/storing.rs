@@ -30,7 +30,7 @@ pub(super) const CLAIMS: &[Claim] = claims![
     what_was_stored_survives_all_who_use_it if Persistent,
 ];
 
-fn a_driver_says_what_it_is(ground: &Ground<'_>) {
+fn a_driver_says_what_it_is(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     assert!(!a.name().is_empty(), "a driver without a name");
     assert_eq!((a.name(), a.capabilities()), (b.name(), b.capabilities()), "they differ");
@@ -38,7 +38,7 @@ fn a_driver_says_what_it_is(ground: &Ground<'_>) {
     assert_eq!(unique.len(), a.capabilities().len(), "a capability is listed twice");
 }
 
-fn the_clock_never_goes_back(ground: &Ground<'_>) {
+fn the_clock_never_goes_back(ground: &Ground) {
     let driver = ground.connect();
     // Each thread has seen what another read last.
     let latest = Mutex::new(driver.now());
@@ -52,7 +52,7 @@ fn the_clock_never_goes_back(ground: &Ground<'_>) {
     });
 }
 
-fn the_clock_goes_on_in_milliseconds(ground: &Ground<'_>) {
+fn the_clock_goes_on_in_milliseconds(ground: &Ground) {
     let driver = ground.connect();
     let (start, before) = (clock::now(), driver.now());
     let deadline = within(Duration::from_millis(200));
@@ -66,20 +66,20 @@ fn the_clock_goes_on_in_milliseconds(ground: &Ground<'_>) {
     assert!(plausible, "{passed} ms passed in 200 to {most} ms");
 }
 
-fn the_clock_is_common_to_all_connections(ground: &Ground<'_>) {
+fn the_clock_is_common_to_all_connections(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let read_in_turn = |_| [a.now(), b.now()];
     let moments: Vec<Moment> = (0..1000).flat_map(read_in_turn).collect();
     assert!(moments.is_sorted(), "two connections do not read one clock");
 }
 
-fn nothing_is_stored_at_first(ground: &Ground<'_>) {
+fn nothing_is_stored_at_first(ground: &Ground) {
     let driver = ground.connect();
     let nothing = Stored { version: Version::ABSENT, content: None };
     assert_eq!(read(&*driver, &ground.key("new")), nothing);
 }
 
-fn what_was_swapped_is_read_by_everybody(ground: &Ground<'_>) {
+fn what_was_swapped_is_read_by_everybody(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let (key, seat) = (ground.key("key"), ground.member(&*a));
     let mut version = Version::ABSENT;
@@ -90,7 +90,7 @@ fn what_was_swapped_is_read_by_everybody(ground: &Ground<'_>) {
     }
 }
 
-fn any_bytes_can_be_stored(ground: &Ground<'_>) {
+fn any_bytes_can_be_stored(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.member(&*a);
     let all: Vec<u8> = (0..=255).collect();
@@ -103,7 +103,7 @@ fn any_bytes_can_be_stored(ground: &Ground<'_>) {
     }
 }
 
-fn a_swap_that_expects_another_version_changes_nothing(ground: &Ground<'_>) {
+fn a_swap_that_expects_another_version_changes_nothing(ground: &Ground) {
     let driver = ground.connect();
     let (key, seat) = (ground.key("key"), ground.member(&*driver));
     let (other, by) = (ground.key("other"), seat.id());
@@ -126,7 +126,7 @@ fn a_swap_that_expects_another_version_changes_nothing(ground: &Ground<'_>) {
     }
 }
 
-fn no_version_comes_again(ground: &Ground<'_>) {
+fn no_version_comes_again(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let key = ground.key("key");
     let mut last = Version::ABSENT;
@@ -141,10 +141,10 @@ fn no_version_comes_again(ground: &Ground<'_>) {
     }
 }
 
-fn each_key_has_its_own_content(ground: &Ground<'_>) {
+fn each_key_has_its_own_content(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.member(&*a);
-    let keys = hostile_keys(&ground.engine.run);
+    let keys = hostile_keys(&ground.suite.run);
     for key in &keys {
         let version = read(&*a, key).version;
         assert_eq!(version, Version::ABSENT, "{key} has the content of another key");
@@ -178,7 +178,7 @@ fn hostile_keys(run: &str) -> Vec<Key> {
     keys.collect()
 }
 
-fn of_those_who_swap_at_a_time_one_is_done(ground: &Ground<'_>) {
+fn of_those_who_swap_at_a_time_one_is_done(ground: &Ground) {
     const ROUNDS: usize = 20;
     const THREADS: usize = 4;
     let drivers = ground.connect_twice();
@@ -200,7 +200,7 @@ fn of_those_who_swap_at_a_time_one_is_done(ground: &Ground<'_>) {
     assert_eq!(done, [1; ROUNDS], "how many were done in each round");
 }
 
-fn increments_at_a_time_are_all_counted(ground: &Ground<'_>) {
+fn increments_at_a_time_are_all_counted(ground: &Ground) {
     const THREADS: usize = 4;
     const EACH: u64 = 50;
     let drivers = ground.connect_twice();
@@ -238,7 +238,7 @@ fn number(stored: &Stored) -> u64 {
     u64::from_le_bytes(content[..].try_into().expect("eight bytes were stored"))
 }
 
-fn a_read_is_as_new_as_every_swap_done_before(ground: &Ground<'_>) {
+fn a_read_is_as_new_as_every_swap_done_before(ground: &Ground) {
     const ROUNDS: u64 = 20;
     let drivers = ground.connect_twice();
     let (key, seat) = (ground.key("key"), ground.member(&*drivers.0));
@@ -287,11 +287,11 @@ fn at_a_time(threads: usize, act: impl Fn(usize) + Sync) {
     });
 }
 
-fn keys_are_listed_by_prefix(ground: &Ground<'_>) {
+fn keys_are_listed_by_prefix(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.member(&*a);
     let of = |parts: &[&str]| {
-        let parts = [&*ground.engine.run, "listed"].into_iter().chain(parts.iter().copied());
+        let parts = [&*ground.suite.run, "listed"].into_iter().chain(parts.iter().copied());
         Key::of(parts).expect("short parts make a key")
     };
     let stored = [of(&["node"]), of(&["node", "1"]), of(&["node", "12"]), of(&["nöde", "%"])];
@@ -300,7 +300,7 @@ fn keys_are_listed_by_prefix(ground: &Ground<'_>) {
         store(&*a, key, Version::ABSENT, b"", seat.id());
     }
     store(&*a, &of(&["x"]), Version::ABSENT, b"", seat.id());
-    let root = format!("{}/listed/", ground.engine.run);
+    let root = format!("{}/listed/", ground.suite.run);
     let cases = [("n", &stored[..]), ("node", &stored[..3]), ("node/", &stored[1..3])];
     let more = [("node/12", &stored[2..3]), ("nö", &stored[3..]), ("nöde/%", &stored[3..])];
     for (prefix, expected) in cases.into_iter().chain(more).chain([("none", &[][..])]) {
@@ -312,7 +312,7 @@ fn keys_are_listed_by_prefix(ground: &Ground<'_>) {
     }
 }
 
-fn what_was_stored_survives_all_who_use_it(ground: &Ground<'_>) {
+fn what_was_stored_survives_all_who_use_it(ground: &Ground) {
     let key = ground.key("key");
     let driver = ground.connect();
     let seat = ground.join(&*driver, "first", super::TTL);

@@ -46,7 +46,7 @@ fn assert_most(reported: usize) {
     assert!(reported > ROUNDS / 2, "{reported} of {ROUNDS} changes were reported in {REPORT:?}");
 }
 
-fn a_watch_begins_before_it_is_returned(ground: &Ground<'_>) {
+fn a_watch_begins_before_it_is_returned(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let seat = ground.member(&*b);
     let reported = (0..ROUNDS).filter(|round| {
@@ -58,7 +58,7 @@ fn a_watch_begins_before_it_is_returned(ground: &Ground<'_>) {
     assert_most(reported.count());
 }
 
-fn a_watch_reports_one_change_after_another(ground: &Ground<'_>) {
+fn a_watch_reports_one_change_after_another(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let (key, seat) = (ground.key("key"), ground.member(&*b));
     let (_watch, hears) = listen(&*a, record(&key));
@@ -74,7 +74,7 @@ fn a_watch_reports_one_change_after_another(ground: &Ground<'_>) {
     }
 }
 
-fn a_watch_reports_that_a_member_died(ground: &Ground<'_>) {
+fn a_watch_reports_that_a_member_died(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let reported = (0..ROUNDS).filter(|round| {
         let seat = ground.join(&*b, &round.to_string(), super::TTL);
@@ -86,7 +86,7 @@ fn a_watch_reports_that_a_member_died(ground: &Ground<'_>) {
     assert_most(reported.count());
 }
 
-fn a_watch_that_was_dropped_reports_no_more(ground: &Ground<'_>) {
+fn a_watch_that_was_dropped_reports_no_more(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let (key, seat) = (ground.key("key"), ground.member(&*b));
     let (dropped, ended) = listen(&*a, record(&key));
@@ -106,7 +106,7 @@ fn a_watch_that_was_dropped_reports_no_more(ground: &Ground<'_>) {
     assert!(heard > 0, "the watch that was kept ended as well");
 }
 
-fn who_missed_every_report_sees_all_by_polling(ground: &Ground<'_>) {
+fn who_missed_every_report_sees_all_by_polling(ground: &Ground) {
     let (a, b) = ground.connect_twice();
     let interval = a.poll_interval();
     assert!(!interval.is_zero(), "to poll without a pause is no way to wait");

@@ -27,7 +27,14 @@ fn counter() -> (Arc<AtomicU64>, Reporter) {
 #[test]
 fn a_store_in_memory_is_a_driver() {
     let store = Memory::new();
-    conformance::driver(|| Arc::new(store.clone()));
+    conformance::driver(move || Arc::new(store.clone()));
+}
+
+#[test]
+fn members_over_a_store_in_memory_are_coordinated() {
+    let store = Memory::new();
+    let connect = move || Arc::new(store.clone()) as _;
+    conformance::coordinator(connect, conformance::Processes::none());
 }
 
 #[test]

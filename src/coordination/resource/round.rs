@@ -172,9 +172,8 @@ impl Resource {
     fn want(&self, state: &mut State) -> Option<Want> {
         let here = state.elsewhere.look();
         let want = self.wanted(state, &here);
-        let idle = here.held.is_none() && here.head.is_none() && !self.is_expected();
-        let gives_back = idle && (!self.is_cached() || state.uncache);
-        if want.is_some() || gives_back || (state.uncache && here.head.is_none()) {
+        let gives_back = state.uncache || !(self.is_cached() || self.is_expected());
+        if want.is_some() || (gives_back && here.head.is_none()) {
             // Whoever asks for more with more in hand than it uses would go before those who wait.
             state.elsewhere.raise(Mode::beside(here.held));
         }
@@ -367,7 +366,7 @@ impl Resource {
     fn break_off(&self, state: &mut State) {
         self.breaks.fetch_add(1, Ordering::AcqRel);
         state.elsewhere.drop_claim();
-        let _ = state.elsewhere.claim(Mode::Exclusive, Priority::MIN, &self.waker());
+        self.claim_all(state);
         if let Some(call) = self.on_broken.get() {
             call();
         }
@@ -412,13 +411,17 @@ impl Resource {
             return false;
         }
         let before = state.elsewhere.mode();
-        if let Err(deadlock) = state.elsewhere.claim(recall.mode, recall.priority, &self.waker()) {
+        if let Err(deadlock) = self.claim_for(state, recall) {
+            if !recall.converts {
+                // Who comes anew comes after an upgrade here.
+                return false;
+            }
             if !asked && self.want(state).is_some() {
                 // Came meanwhile: whether it deadlocks, and with somebody who lives, the record says.
                 return false;
             }
             state.elsewhere.refuse(&deadlock);
-            let _ = state.elsewhere.claim(recall.mode, recall.priority, &self.waker());
+            let _ = self.claim_for(state, recall);
         }
         state.elsewhere.mode() != before
     }
@@ -452,7 +455,7 @@ impl Resource {
             self.until_ms.store(0, Ordering::Release);
             state.watch = None;
             state.watched.clear();
-            let _ = state.elsewhere.claim(Mode::Exclusive, Priority::MIN, &self.waker());
+            self.claim_all(state);
             self.with_user(User::on_loss);
             return;
         }

@@ -25,7 +25,37 @@ fn a_directory_is_a_driver() {
     use tierlock::coordination::conformance;
 
     let directory = Directory::new();
-    conformance::driver(|| Arc::new(directory.open()));
+    let store = directory.store();
+    conformance::driver(move || Arc::new(File::open(&store).expect("it opens")));
+}
+
+#[cfg(feature = "conformance")]
+#[test]
+fn members_over_a_directory_are_coordinated() {
+    use std::sync::Arc;
+    use tierlock::coordination::conformance::{Processes, coordinator};
+
+    let directory = Directory::new();
+    let store = directory.store();
+    let again = Processes::started_by(|| {
+        let test = std::any::type_name_of_val(&plays_a_part_in_another_process);
+        let (_, test) = test.split_once("::").expect("a test is in a module");
+        let mut again = Command::new(std::env::current_exe().expect("it was started from a file"));
+        again.args(["--exact", test, "--nocapture"]);
+        again
+    });
+    let report = coordinator(move || Arc::new(File::open(&store).expect("it opens")), again);
+    let without_leases = ["who_hangs_is_lost_and_knows_before_anybody_has_what_it_held"];
+    assert!(report.skipped.iter().map(|(claim, _)| *claim).eq(without_leases), "{report}");
+}
+
+#[cfg(feature = "conformance")]
+#[test]
+fn plays_a_part_in_another_process() {
+    use std::sync::Arc;
+    use tierlock::coordination::conformance;
+
+    conformance::child(|url| Arc::new(File::connect(url).expect("it is a directory's")));
 }
 
 /// A directory of the test's own, which goes with it.

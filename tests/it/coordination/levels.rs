@@ -110,6 +110,28 @@ fn a_name_is_upgraded_where_nobody_else_holds_it() {
 }
 
 #[test]
+fn an_upgrade_of_a_name_that_waits_is_not_refused_since_somebody_elsewhere_waits() {
+    let [(_a, here), (_b, there)] = managers("upgrade-beside");
+    let (mut first, mut second) = (here.session("first"), here.session("second"));
+    let mut third = there.session("third");
+    for session in [&mut first, &mut second] {
+        session.acquire([cluster().shared("BIG"), node().shared("n1")]).wait().unwrap();
+    }
+    third.acquire(cluster().shared("BIG")).wait().unwrap();
+    let upgrade = first.upgrade(node(), "n1").enqueue();
+    let pending = third.acquire(node().exclusive("n1")).enqueue();
+    // Longer than a member keeps what others want.
+    assert!(!upgrade.wait_timeout(Duration::from_millis(50)));
+    drop(second);
+    assert!(upgrade.wait_timeout(SOON));
+    upgrade.wait().unwrap();
+    assert!(!pending.is_decided());
+    drop(first);
+    assert!(pending.wait_timeout(SOON));
+    pending.wait().unwrap();
+}
+
+#[test]
 fn tokens_grow_from_holder_to_holder_and_there_is_none_for_what_is_not_held() {
     let [(_a, here), (_b, there)] = managers("tokens");
     let mut last = 0;
