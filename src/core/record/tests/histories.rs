@@ -163,7 +163,7 @@ fn recall(model: &Naive, who: Who) -> Option<Recall> {
     };
     let mut others = model.pending.iter().filter(next).filter(|p| p.waiter.who != who);
     let blocked = others.find(|p| !p.mode.admits(held))?;
-    Some(Recall { mode: blocked.mode, priority: blocked.priority })
+    Some(Recall { mode: blocked.mode, priority: blocked.priority, from: blocked.from })
 }
 
 /// Somebody is recalled if and only if somebody waits, and once all who are recalled gave way, somebody went.
