@@ -72,7 +72,7 @@ impl Member {
         while self.hands.work() {}
     }
 
-    fn hold(&self, owner: &Owner, mode: Mode) -> ClusterGuard {
+    fn hold(&self, owner: &Owner, mode: Mode) -> ClusterGuard<'static> {
         self.lock.acquire(owner, mode).into_owned().now().unwrap()
     }
 }

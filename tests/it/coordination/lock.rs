@@ -37,7 +37,8 @@ fn a_free_lock_is_had_at_once_however_often_it_is_tried() {
     let owner = Owner::new("owner");
     for round in 0..2_000 {
         let member = if round % 3 == 0 { &a } else { &b };
-        let guard = member.lock("config").unwrap().exclusive(&owner).now();
+        let lock = member.lock("config").unwrap();
+        let guard = lock.exclusive(&owner).now();
         drop(guard.unwrap_or_else(|error| panic!("in round {round}: {error}")));
     }
 }
@@ -68,8 +69,8 @@ fn what_is_granted_and_never_taken_is_given_back() {
 fn whoever_waits_is_granted_when_another_member_releases() {
     let [a, b] = members("handed-over");
     let (here, there) = (a.lock("config").unwrap(), b.lock("config").unwrap());
-    let guard = here.exclusive(&Owner::new("first")).wait().unwrap();
-    let second = Owner::new("second");
+    let (first, second) = (Owner::new("first"), Owner::new("second"));
+    let guard = here.exclusive(&first).wait().unwrap();
     let pending = there.exclusive(&second).enqueue();
     while there.waiters().unwrap().is_empty() {
         thread::yield_now();
@@ -232,7 +233,7 @@ fn members_that_ended_while_they_shared_are_forgotten_by_the_next_who_shares() {
     let owner = Owner::new("owner");
     let sharing = [&a, &b, &c].map(|member| {
         let lock = member.lock("config").unwrap();
-        lock.shared(&owner).wait().unwrap()
+        lock.shared(&owner).wait().unwrap().into_owned()
     });
     a.leave().unwrap();
     b.leave().unwrap();
