@@ -1,7 +1,7 @@
 //! What lies beyond the process: whoever grants the locks of a set to this process among others.
 
 use std::fmt;
-use std::panic::RefUnwindSafe;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::core::mode::Mode;
@@ -29,7 +29,7 @@ pub(crate) trait Beyond: fmt::Debug + Send + Sync + RefUnwindSafe {
     fn check_lock(&self, lock: &Arc<Lock>) -> Result<(), Outside>;
 
     /// Makes one attempt to be granted what this asks for; whether it was, the lock knows.
-    fn ask(&self, lock: &Arc<Lock>, asked: &AskedBeyond<'_>) -> Result<(), Outside>;
+    fn ask(&self, lock: &Arc<Lock>, asked: &AskedBeyond<'_>) -> Result<Promise, Outside>;
 
     /// Waits until this process was granted a lock that no owner elsewhere can be using.
     fn bring(&self, lock: &Arc<Lock>, mode: Mode) -> Result<(), Outside>;
@@ -37,6 +37,12 @@ pub(crate) trait Beyond: fmt::Debug + Send + Sync + RefUnwindSafe {
     /// The next fencing token of what this process was granted of the lock.
     fn token(&self, lock: &Arc<Lock>) -> Result<u64, Outside>;
 }
+
+/// Kept as long as an attempt for several locks lasts, so that what it was granted is not taken for unused before it has the last.
+pub(crate) type Promise = Box<dyn Promised>;
+
+/// Something that is done with when it is dropped.
+pub(crate) trait Promised: fmt::Debug + Send + Sync + UnwindSafe + RefUnwindSafe {}
 
 /// What one attempt asks for.
 #[derive(Clone, Copy, Debug)]

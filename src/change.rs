@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::beyond::AskedBeyond;
+use crate::beyond::{AskedBeyond, Promise};
 use crate::core::mode::Mode;
 use crate::error::{AcquireError, HoldError, MembershipError, UpgradeError};
 use crate::hold::{Decisions, Hold, Lock, dispatch};
@@ -80,22 +80,25 @@ impl Seat<'_> {
         Ok(())
     }
 
-    /// Has what is to be held in a stronger mode granted to this process, if that can be done at once. If not, the attempt
-    /// fails by itself.
-    fn ask_beyond(&self, names: &Names) {
-        let (Some(beyond), Some(hold)) = (self.set.beyond(), self.hold.as_ref()) else { return };
+    /// Has what is to be held in a stronger mode granted to this process, if that can be done at once, for as long as the promises
+    /// are kept. If not, the attempt fails by itself.
+    fn ask_beyond(&self, names: &Names) -> Vec<Promise> {
+        let (Some(beyond), Some(hold)) = (self.set.beyond(), self.hold.as_ref()) else {
+            return Vec::new();
+        };
         let (top, to) = match (&names.0, hold.all()) {
             (Which::All, Some(_)) => (hold.top_mode(), Mode::Exclusive),
             _ => (hold.top_mode(), hold.top_mode().join(Mode::IntentExclusive)),
         };
         let ask = |lock: &Arc<Lock>, from: Option<Mode>, mode: Mode| {
             let asked = AskedBeyond { owner: self.owner, mode, from, priority: 0 };
-            let _ = beyond.ask(lock, &asked);
+            beyond.ask(lock, &asked).ok()
         };
-        ask(self.set.top(), Some(top), to);
-        for (lock, from) in hold.concerned(self.set, names) {
-            ask(&lock, from, Mode::Exclusive);
-        }
+        let top = ask(self.set.top(), Some(top), to);
+        let concerned = hold.concerned(self.set, names).into_iter();
+        top.into_iter()
+            .chain(concerned.filter_map(|(lock, from)| ask(&lock, from, Mode::Exclusive)))
+            .collect()
     }
 
     fn narrow(
@@ -221,7 +224,7 @@ impl<H: Holder> Target for UpgradeNames<H> {
     fn prepare(&mut self, waits: Patience) -> Result<Option<Task>, UpgradeError> {
         let mut holder = self.holder.take().expect("prepared once")?;
         let mut seat = holder.seat();
-        seat.ask_beyond(&self.names);
+        let _promises = seat.ask_beyond(&self.names);
         let Some(hold) = seat.hold.as_mut() else {
             seat.nothing_held(&self.names)?;
             self.holder = Some(Ok(holder));

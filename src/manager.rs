@@ -333,10 +333,15 @@ impl LockManagerBuilder {
     /// among it.
     ///
     /// What this process was granted it keeps until another member asks, so that taking it again costs what it costs in one
-    /// process. A name never taken here costs a word with the engine at first; `now()` says it in the calling thread, and a lock
-    /// that another member keeps unused counts as held then. Which names a listed level has is each manager's own affair;
-    /// removing one removes it here. If the member is lost, every request of a session at such a level, or that holds
+    /// process. A name never taken here costs a word with the engine at first. Which names a listed level has is each manager's own
+    /// affair; removing one removes it here. If the member is lost, every request of a session at such a level, or that holds
     /// something there, fails.
+    ///
+    /// `now()` and [opportunistic](crate::Request::opportunistic) requests ask the engine once for each lock that was not granted
+    /// here, in the calling thread, one after the other: set-lock, then names. They wait for nobody, so a lock that another member
+    /// keeps unused counts as held. What was granted on the way stays with the attempt until it is over, for
+    /// [`min_hold`](crate::coordination::Connect::min_hold) at least if others want it; an attempt that takes longer may lose it
+    /// again, and fails then. What is had by an attempt that fails is kept like anything unused.
     ///
     /// # Examples
     /// ```
@@ -436,3 +441,6 @@ impl LockManagerBuilder {
         self
     }
 }
+
+#[cfg(all(test, feature = "coordination"))]
+mod tests;

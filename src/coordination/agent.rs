@@ -149,8 +149,7 @@ impl News {
         match self {
             Self::Of(resource) => {
                 if let Some(resource) = resource.upgrade() {
-                    // Why it could not be, its waiters were told.
-                    let _ = resource.settle(false);
+                    resource.answer();
                 }
             }
             Self::Sooner => {}

@@ -13,7 +13,10 @@ use crate::error::DriverErrorKind;
 /// The driver of this URL.
 pub(crate) fn connect(url: &str) -> Result<Arc<dyn Driver>, CoordinationError> {
     let bad = |reason: &str| CoordinationError::BadUrl { url: url.into(), reason: reason.into() };
-    let Some((scheme, rest)) = url.split_once(':') else { return Err(bad("it has no scheme")) };
+    const KNOWN: &str = "write file:///DIR, memory: or memory:NAME";
+    let Some((scheme, rest)) = url.split_once(':') else {
+        return Err(bad(&format!("it has no scheme: {KNOWN}")));
+    };
     match scheme {
         "memory" if rest.is_empty() => Ok(Arc::new(Memory::new())),
         "memory" => Ok(Arc::new(Memory::named(rest))),
@@ -26,6 +29,6 @@ pub(crate) fn connect(url: &str) -> Result<Arc<dyn Driver>, CoordinationError> {
                 Err(CoordinationError::Engine { what, at: url.into(), error })
             }
         },
-        _ => Err(bad("it begins with no scheme known here: memory:, file:")),
+        _ => Err(bad(&format!("it begins with no scheme known here: {KNOWN}"))),
     }
 }

@@ -193,10 +193,33 @@ impl Coordinator {
 
     /// Leaves, and gives back everything held; whoever uses it later hears that it is lost. Once is enough.
     ///
+    /// What was [kept](ClusterLock::cached) and is not used is released, so nobody is told that it was abandoned; what is used at that
+    /// moment was. That is said for one lock after the other, as far as the engine can be reached.
+    ///
     /// # Errors
     /// [`Engine`](CoordinationError::Engine) if it could not be said; the member dies by itself then.
     pub fn leave(&self) -> Result<(), CoordinationError> {
+        self.give_back_unused();
         self.seat().leave()
+    }
+
+    fn give_back_unused(&self) {
+        let resources: Vec<_> = {
+            let resources = self.inner.resources.lock();
+            resources.values().filter_map(Weak::upgrade).collect()
+        };
+        for resource in resources {
+            // A member that is lost has nothing to give, and no copy of its process gives for it.
+            if self.seat().check_process().is_err() {
+                return;
+            }
+            if let Err(error) = resource.keep_no_more()
+                && error.is_transient()
+            {
+                tracing::warn!(%error, "leaves with locks that are kept");
+                return;
+            }
+        }
     }
 
     /// The lock of this name, which everybody who takes part means by it.

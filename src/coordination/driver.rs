@@ -259,17 +259,33 @@ pub enum Subject {
 
 /// Where a driver reports what changed. Reporting never blocks.
 #[derive(Clone)]
-pub struct Reporter(Arc<dyn Fn(&Subject) + Send + Sync>);
+pub struct Reporter(Arc<Hears>);
+
+/// Hears of what changed, and as which version it was stored if that is known.
+type Hears = dyn Fn(&Subject, Option<Version>) + Send + Sync;
 
 impl Reporter {
     /// Reports to `hears`, which must not block, nor call the driver.
     pub fn new(hears: impl Fn(&Subject) + Send + Sync + 'static) -> Self {
+        Self::of_versions(move |subject, _| hears(subject))
+    }
+
+    /// As [`new`](Self::new), for one who makes something of the version, where it is known.
+    pub(crate) fn of_versions(
+        hears: impl Fn(&Subject, Option<Version>) + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(hears))
     }
 
     /// Says that the subject changed, or may have.
     pub fn report(&self, subject: &Subject) {
-        (self.0)(subject);
+        (self.0)(subject, None);
+    }
+
+    /// Says that a record changed, and as which version it was stored, or a later one by now. Whoever stored or saw that one need
+    /// not look again: a driver that knows the version spares members a read for each of their own swaps.
+    pub fn report_version(&self, subject: &Subject, version: Version) {
+        (self.0)(subject, Some(version));
     }
 }
 

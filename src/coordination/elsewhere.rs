@@ -10,7 +10,8 @@ use std::task::Waker;
 use super::stake::Stake;
 use crate::core::held::Held;
 use crate::core::mode::Mode;
-use crate::core::queue::{Priority, Queue};
+use crate::core::queue::{Deadlock, Priority, Queue};
+use crate::error::Outside;
 use crate::hold::{Lock, Refused, Waiter};
 use crate::owner::Owner;
 use crate::task::{Reason, Refusal};
@@ -38,8 +39,8 @@ pub(super) struct Head {
     pub(super) owner: Arc<str>,
     /// Whether only those elsewhere stand in its way.
     pub(super) fits: bool,
-    /// Whether it holds the lock already, in a weaker mode.
-    pub(super) converts: bool,
+    /// The mode in which it holds the lock already, if it does.
+    pub(super) from: Option<Mode>,
 }
 
 impl Here {
@@ -91,7 +92,7 @@ impl Elsewhere {
                     priority: waiting.priority,
                     owner: Arc::clone(waiter.owner().name_arc()),
                     fits: others.admits(waiting.mode, 1),
-                    converts: waiting.from.is_some(),
+                    from: waiting.from,
                 })
             });
             let modes = Mode::ALL.into_iter().filter(|mode| held.count(*mode) > 0);
@@ -115,14 +116,15 @@ impl Elsewhere {
     /// Stands in line to hold `mode` beside what it holds, on behalf of a member elsewhere; `waker` hears when it has it.
     ///
     /// # Errors
-    /// A conversion of an owner of this process that waits: neither could ever go.
+    /// [`Deadlock`] with a conversion of an owner of this process, as if those elsewhere were one: it goes first, unless it is to be
+    /// [refused](Self::refuse_opposed).
     pub(super) fn claim(
         &mut self,
         mode: Mode,
         priority: Priority,
         waker: &Waker,
-    ) -> Result<(), Refused> {
-        self.0.claim(mode, priority, waker).or_else(|refusal| refused(&refusal))
+    ) -> Result<(), Deadlock> {
+        self.0.claim(mode, priority, waker).or_else(|refusal| deadlock(&refusal))
     }
 
     /// Stands in line no more, unless it is for this.
@@ -131,11 +133,9 @@ impl Elsewhere {
     }
 
     /// Takes what a claim came to, if it is decided.
-    ///
-    /// # Errors
-    /// As [`claim`](Self::claim).
-    pub(super) fn collect(&mut self) -> Result<(), Refused> {
-        self.0.collect().or_else(|refusal| refused(&refusal))
+    pub(super) fn collect(&mut self) {
+        // The lock was deleted, which ends everything: a claim that deadlocks is refused when it is made.
+        let _ = self.0.collect();
     }
 
     /// Stands in line no more, and holds what it held.
@@ -143,24 +143,97 @@ impl Elsewhere {
         self.0.drop_claim();
     }
 
-    /// Refuses owners of this process that wait: all of them, or the conversions.
-    pub(super) fn refuse(&self, why: &Refused) {
+    /// Refuses all owners of this process that wait.
+    pub(super) fn refuse(&self, why: &Outside) {
+        self.refuse_those(&Refused::By(why.clone()), |_, _| true);
+    }
+
+    /// Refuses owners of this process that wait to convert between these modes.
+    pub(super) fn refuse_conversion(&self, from: Mode, to: Mode) {
+        self.refuse_those(&Refused::Deadlock, |own, wanted| (own, wanted) == (Some(from), to));
+    }
+
+    /// Refuses conversions of owners of this process that would wait for one elsewhere, between these modes, which waits for them.
+    pub(super) fn refuse_opposed(&self, from: Mode, to: Mode) {
+        self.refuse_those(&Refused::Deadlock, |own, wanted| {
+            own.is_some_and(|own| !to.admits(own) && !wanted.admits(from))
+        });
+    }
+
+    fn refuse_those(&self, why: &Refused, concerned: impl Fn(Option<Mode>, Mode) -> bool) {
         let waiters: Vec<Arc<dyn Waiter>> = self.0.lock().inspect(|_, queue| {
             let waiting = queue.map(Queue::waiting).unwrap_or_default();
-            let concerned = waiting
-                .into_iter()
-                .filter(|waiting| matches!(why, Refused::By(_)) || waiting.from.is_some());
-            let all = concerned.flat_map(|waiting| waiting.waiters);
+            let waiting = waiting.into_iter().filter(|w| concerned(w.from, w.mode));
+            let all = waiting.flat_map(|waiting| waiting.waiters);
             all.filter(|waiter| waiter.owner() != self.owner()).cloned().collect()
         });
         waiters.into_iter().for_each(|waiter| waiter.refuse(why.clone()));
     }
 }
 
-fn refused(refusal: &Refusal) -> Result<(), Refused> {
+fn deadlock(refusal: &Refusal) -> Result<(), Deadlock> {
     match refusal.reason {
-        Reason::Deadlock(..) => Err(Refused::Deadlock),
+        Reason::Deadlock(..) => Err(Deadlock),
         // The lock was deleted, which ends everything.
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::LockName;
+    use crate::shared_lock::SharedLock;
+
+    fn lock() -> (SharedLock, Elsewhere) {
+        let lock = Arc::new(Lock::new(LockName::alone("config".into())));
+        let elsewhere = Elsewhere::new(&lock, "elsewhere".into());
+        (SharedLock::of(lock), elsewhere)
+    }
+
+    #[test]
+    fn what_was_claimed_and_granted_is_not_the_owners_here_before_it_is_collected() {
+        let ((lock, mut elsewhere), owner) = (lock(), Owner::new("owner"));
+        elsewhere.lower(None);
+        let guard = lock.exclusive(&owner).now().unwrap();
+        elsewhere.claim(Mode::Exclusive, 0, Waker::noop()).unwrap();
+        assert_eq!(elsewhere.look().held, Some(Mode::Exclusive), "it waits for the owner");
+        drop(guard);
+        assert_eq!(elsewhere.mode(), None, "nobody collected it");
+        assert_eq!(elsewhere.look().held, None);
+        assert!(elsewhere.raise(Mode::beside(None)), "and it is not asked for once more");
+        assert_eq!(elsewhere.mode(), Some(Mode::Exclusive));
+    }
+
+    #[test]
+    fn of_the_upgrades_that_wait_only_the_one_that_deadlocks_is_refused() {
+        let (lock, mut elsewhere) = lock();
+        let [first, second, third] = ["first", "second", "third"].map(Owner::new);
+        elsewhere.lower(Some(Mode::IntentShared));
+        let mut opposed = lock.acquire(&first, Mode::IntentShared).now().unwrap();
+        let mut patient = lock.acquire(&second, Mode::IntentExclusive).now().unwrap();
+        let in_the_way = lock.acquire(&third, Mode::IntentExclusive).now().unwrap();
+        let opposed = opposed.upgrade().enqueue();
+        let patient = patient.upgrade_to(Mode::Shared).enqueue();
+        let claimed = elsewhere.claim(Mode::Exclusive, 0, Waker::noop());
+        assert_eq!(claimed, Err(Deadlock));
+        elsewhere.refuse_opposed(Mode::IntentShared, Mode::Exclusive);
+        assert!(opposed.is_decided());
+        assert!(!patient.is_decided(), "only an owner here stands in its way");
+        assert!(opposed.wait().unwrap_err().to_string().contains("deadlock"));
+        drop(in_the_way);
+        patient.wait().unwrap();
+    }
+
+    #[test]
+    fn of_the_upgrades_that_wait_only_those_that_were_asked_for_are_refused() {
+        let (lock, mut elsewhere) = lock();
+        let [first, second] = ["first", "second"].map(Owner::new);
+        elsewhere.lower(Some(Mode::IntentExclusive));
+        let mut one = lock.acquire(&first, Mode::IntentShared).now().unwrap();
+        let mut two = lock.acquire(&second, Mode::IntentShared).now().unwrap();
+        let (one, two) = (one.upgrade_to(Mode::Shared).enqueue(), two.upgrade().enqueue());
+        elsewhere.refuse_conversion(Mode::IntentShared, Mode::Shared);
+        assert_eq!((one.is_decided(), two.is_decided()), (true, false));
     }
 }

@@ -184,7 +184,8 @@ impl FileOptions {
             && let Some(name) = root.names()?.iter().find(|name| !own.contains(&name.as_str()))
         {
             let path = root.path().display();
-            return Err(refused(format!("{path} is used for something else: it has {name:?}")));
+            let remedy = "name a directory of its own, which is made if it is not there";
+            return Err(refused(format!("{path} is used for something else, {name:?}: {remedy}")));
         }
         let locks = Locks::open(root, LOCK, self.patience)?;
         let held = locks.hold(Lock::Setup)?;

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use super::coordinator::{Coordinator, key_of};
 use super::driver::Key;
-use super::resource::{Foresight, OnAbandoned, Resource};
-use crate::beyond::{AskedBeyond, Beyond};
+use super::resource::{Expected, Foresight, OnAbandoned, Resource};
+use crate::beyond::{AskedBeyond, Beyond, Promise, Promised};
 use crate::core::mode::Mode;
 use crate::error::{AcquireError, CoordinationError, Outside};
 use crate::hold::Lock;
@@ -84,6 +84,8 @@ impl ClusterLevel {
     }
 }
 
+impl Promised for Expected {}
+
 impl Beyond for ClusterLevel {
     fn adopt(&self, lock: &Arc<Lock>) -> Vec<Arc<Lock>> {
         let Some(set) = self.set.upgrade() else { return Vec::new() };
@@ -127,7 +129,7 @@ impl Beyond for ClusterLevel {
         self.known(lock)?.hold_mark().map(drop).map_err(Box::new)
     }
 
-    fn ask(&self, lock: &Arc<Lock>, asked: &AskedBeyond<'_>) -> Result<(), Outside> {
+    fn ask(&self, lock: &Arc<Lock>, asked: &AskedBeyond<'_>) -> Result<Promise, Outside> {
         let foresight = Foresight {
             mode: asked.mode,
             from: asked.from,
@@ -135,7 +137,10 @@ impl Beyond for ClusterLevel {
             owner: Arc::clone(asked.owner.name_arc()),
             waits: false,
         };
-        self.known(lock)?.foresee(foresight).map(drop).map_err(Box::new)
+        match self.known(lock)?.foresee(foresight) {
+            Ok(expected) => Ok(Box::new(expected)),
+            Err(error) => Err(Box::new(error)),
+        }
     }
 
     fn bring(&self, lock: &Arc<Lock>, mode: Mode) -> Result<(), Outside> {

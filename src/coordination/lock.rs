@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::resource::{Expected, Foresight, Resource, Upgrading};
 use crate::acquire::Acquire;
@@ -96,6 +97,7 @@ impl ClusterLock {
     /// let guard = lock.acquire(&job, Mode::Shared).priority(-5).wait()?;
     /// # Ok::<(), tierlock::Error>(())
     /// ```
+    #[inline]
     pub fn acquire<'a>(&'a self, owner: &'a Owner, mode: Mode) -> Acquire<AcquireCluster<'a>> {
         self.lock.acquire(owner, mode).map(|local| AcquireCluster {
             local,
@@ -108,11 +110,13 @@ impl ClusterLock {
     }
 
     /// Asks for the lock in [`Mode::Shared`].
+    #[inline]
     pub fn shared<'a>(&'a self, owner: &'a Owner) -> Acquire<AcquireCluster<'a>> {
         self.acquire(owner, Mode::Shared)
     }
 
     /// Asks for the lock in [`Mode::Exclusive`].
+    #[inline]
     pub fn exclusive<'a>(&'a self, owner: &'a Owner) -> Acquire<AcquireCluster<'a>> {
         self.acquire(owner, Mode::Exclusive)
     }
@@ -196,7 +200,7 @@ pub struct AcquireCluster<'a> {
 }
 
 impl<'a> Acquire<AcquireCluster<'a>> {
-    /// Makes the request own lock and owner, so that it and what is pending of it may outlive the borrows.
+    /// Makes the request own lock and owner, so that it, what is pending of it and its guard may outlive the borrows.
     pub fn into_owned(self) -> Acquire<AcquireCluster<'static>> {
         self.map(|AcquireCluster { local, resource, owner, mode, priority, expected }| {
             let (resource, owner) = (resource.into_owned(), owner.into_owned());
@@ -223,18 +227,26 @@ impl AcquireCluster<'_> {
     }
 }
 
-impl Target for AcquireCluster<'_> {
-    type Granted = ClusterGuard;
+impl<'a> Target for AcquireCluster<'a> {
+    type Granted = ClusterGuard<'a>;
     type Error = AcquireError;
 
-    fn immediate(self, priority: Priority) -> Result<ClusterGuard, Self> {
-        let asked = Self { priority: Some(priority), ..self };
+    #[inline(always)]
+    fn immediate(self, priority: Priority) -> Result<ClusterGuard<'a>, Self> {
+        let Self { local, resource, owner, mode, expected, .. } = self;
+        let blocked = |local, resource| Self {
+            local,
+            resource,
+            owner,
+            mode,
+            priority: Some(priority),
+            expected,
+        };
         // What is lost from here on is lost to the hold.
-        let Ok(mark) = asked.resource.hold_mark() else { return Err(asked) };
-        let Self { local, resource, .. } = asked;
+        let Some(mark) = resource.mark_at_once() else { return Err(blocked(local, resource)) };
         match local.immediate(priority) {
-            Ok(guard) => Ok(ClusterGuard::new(guard, resource.into_owned(), Ok(mark))),
-            Err(local) => Err(Self { local, resource, ..asked }),
+            Ok(guard) => Ok(ClusterGuard::new(guard, resource, mark)),
+            Err(local) => Err(blocked(local, resource)),
         }
     }
 
@@ -263,21 +275,21 @@ impl Target for AcquireCluster<'_> {
         self.resource.ring();
     }
 
-    fn granted(self, task: Option<Task>) -> Result<ClusterGuard, AcquireError> {
+    fn granted(self, task: Option<Task>) -> Result<ClusterGuard<'a>, AcquireError> {
         let Self { local, resource, owner, mode, expected, .. } = self;
         let guard = local.granted(task)?;
         if let Some(expected) = expected {
             expected.fulfil();
         }
         let mark = resource.hold_mark();
-        let guard = ClusterGuard::new(guard, resource.into_owned(), mark);
-        match &guard.mark {
+        let guard = ClusterGuard::new(guard, resource, *mark.as_ref().unwrap_or(&0));
+        match mark {
             Ok(_) => Ok(guard),
             Err(reason) => Err(AcquireError::Coordination {
                 owner: Arc::clone(owner.name_arc()),
-                lock: guard.resource.lock().name().clone(),
+                lock: guard.name().clone(),
                 wanted: mode,
-                reason: Box::new(reason.clone()),
+                reason: Box::new(reason),
             }),
         }
     }
@@ -291,14 +303,14 @@ impl Target for AcquireCluster<'_> {
 ///
 /// Only ever named by the compiler: see [`ClusterGuard::upgrade_to`].
 #[derive(Debug)]
-pub struct UpgradeCluster<'g> {
-    local: UpgradeLock<'g, 'static>,
+pub struct UpgradeCluster<'g, 'a> {
+    local: UpgradeLock<'g, 'a>,
     resource: Arc<Resource>,
     /// Kept until the outcome is there.
     upgrading: Option<Upgrading>,
 }
 
-impl Target for UpgradeCluster<'_> {
+impl Target for UpgradeCluster<'_, '_> {
     type Granted = ();
     type Error = UpgradeError;
 
@@ -321,30 +333,57 @@ impl Target for UpgradeCluster<'_> {
 }
 
 /// A [`ClusterLock`] held; dropping it gives it back, and to the other members unless it is cached.
+///
+/// Borrows lock and owner, or owns them as `ClusterGuard<'static>`: see [`into_owned`](Self::into_owned).
 #[must_use = "dropping a guard gives the lock back"]
-pub struct ClusterGuard {
-    /// There until it is dropped.
-    guard: Option<Guard<'static>>,
-    resource: Arc<Resource>,
-    mark: Result<u64, CoordinationError>,
-    token: OnceLock<u64>,
+pub struct ClusterGuard<'a> {
+    /// There until it is dropped, or another has it.
+    guard: Option<Guard<'a>>,
+    resource: Cow<'a, Arc<Resource>>,
+    /// What tells whether the hold is lost.
+    mark: u64,
+    /// [`NO_TOKEN`] until somebody asks for it.
+    token: AtomicU64,
 }
 
-impl ClusterGuard {
-    fn new(
-        guard: Guard<'_>,
-        resource: Arc<Resource>,
-        mark: Result<u64, CoordinationError>,
-    ) -> Self {
-        Self { guard: Some(guard.into_owned()), resource, mark, token: OnceLock::new() }
+/// No hold has this one: they count from 1.
+const NO_TOKEN: u64 = 0;
+
+impl<'a> ClusterGuard<'a> {
+    #[inline(always)]
+    fn new(guard: Guard<'a>, resource: Cow<'a, Arc<Resource>>, mark: u64) -> Self {
+        Self { guard: Some(guard), resource, mark, token: AtomicU64::new(NO_TOKEN) }
     }
 
-    fn guard(&self) -> &Guard<'static> {
+    fn guard(&self) -> &Guard<'a> {
         self.guard.as_ref().expect("it is there until it is dropped")
     }
 
-    fn guard_mut(&mut self) -> &mut Guard<'static> {
+    fn guard_mut(&mut self) -> &mut Guard<'a> {
         self.guard.as_mut().expect("it is there until it is dropped")
+    }
+
+    /// Makes the guard own lock and owner, so that it may outlive the borrows.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::{Owner, coordination::{ClusterGuard, CoordinationError, Coordinator}};
+    ///
+    /// fn hold(coordinator: &Coordinator) -> Result<ClusterGuard<'static>, tierlock::Error> {
+    ///     let (lock, job) = (coordinator.lock("config")?, Owner::new("job-17"));
+    ///     let guard = lock.exclusive(&job).wait()?;
+    ///     Ok(guard.into_owned())
+    /// }
+    /// assert!(hold(&Coordinator::connect("memory:").join("worker-1")?)?.check().is_ok());
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    pub fn into_owned(mut self) -> ClusterGuard<'static> {
+        ClusterGuard {
+            guard: self.guard.take().map(Guard::into_owned),
+            resource: Cow::Owned(Arc::clone(&self.resource)),
+            mark: self.mark,
+            token: AtomicU64::new(*self.token.get_mut()),
+        }
     }
 
     /// The mode in which the lock is held.
@@ -365,7 +404,7 @@ impl ClusterGuard {
     /// # Errors
     /// [`Lost`](CoordinationError::Lost), [`Broken`](CoordinationError::Broken).
     pub fn check(&self) -> Result<(), CoordinationError> {
-        self.resource.check(self.mark.clone()?)
+        self.resource.check(self.mark)
     }
 
     /// The fencing token of this hold: greater than those of all holds before it that conflict with it, over the life of the
@@ -375,11 +414,14 @@ impl ClusterGuard {
     /// As [`check`](Self::check); rarely, as of any request to the coordinator.
     pub fn token(&self) -> Result<u64, CoordinationError> {
         self.check()?;
-        if let Some(token) = self.token.get() {
-            return Ok(*token);
+        let known = self.token.load(Ordering::Acquire);
+        if known != NO_TOKEN {
+            return Ok(known);
         }
         let token = self.resource.next_token()?;
-        Ok(*self.token.get_or_init(|| token))
+        let (set, order) = (Ordering::AcqRel, Ordering::Acquire);
+        // Of two threads that ask for the first time, both are told the same.
+        Ok(self.token.compare_exchange(NO_TOKEN, token, set, order).map_or_else(|t| t, |_| token))
     }
 
     /// Who held the lock exclusively before and ended without releasing it: an owner here by a panic, or a member elsewhere by
@@ -407,16 +449,16 @@ impl ClusterGuard {
 
     /// Asks to go on in a stronger mode; see [`Guard::upgrade_to`]. Two members that would wait for each other are found out:
     /// the second is told at once. The [`token`](Self::token) is another one afterwards.
-    pub fn upgrade_to(&mut self, mode: Mode) -> Acquire<UpgradeCluster<'_>> {
+    pub fn upgrade_to(&mut self, mode: Mode) -> Acquire<UpgradeCluster<'_, 'a>> {
         // Others may have held it between: a stronger hold has a number of its own.
-        self.token.take();
+        *self.token.get_mut() = NO_TOKEN;
         let resource = Arc::clone(&self.resource);
         let local = self.guard_mut().upgrade_to(mode);
         local.map(|local| UpgradeCluster { local, resource, upgrading: None })
     }
 
     /// Asks to go on in [`Mode::Exclusive`]; see [`upgrade_to`](Self::upgrade_to).
-    pub fn upgrade(&mut self) -> Acquire<UpgradeCluster<'_>> {
+    pub fn upgrade(&mut self) -> Acquire<UpgradeCluster<'_, 'a>> {
         self.upgrade_to(Mode::Exclusive)
     }
 
@@ -431,16 +473,21 @@ impl ClusterGuard {
             self.resource.settle(true)?;
         }
         // What was taken from it meanwhile came out only now.
-        Ok(held && self.resource.is_intact(self.mark.clone()?))
+        Ok(held && self.resource.is_intact(self.mark))
     }
 
     /// Tells the coordinator, or has the agent do so.
+    #[inline(always)]
     fn after_giving(&self) {
-        let _ = self.resource.settle_given();
+        if !self.resource.keeps_what_is_given() {
+            // Why it could not be told, those who wait are told.
+            let _ = self.resource.settle(true);
+        }
     }
 }
 
-impl Drop for ClusterGuard {
+impl Drop for ClusterGuard<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
         if self.guard.take().is_some() {
             self.after_giving();
@@ -448,7 +495,7 @@ impl Drop for ClusterGuard {
     }
 }
 
-impl fmt::Debug for ClusterGuard {
+impl fmt::Debug for ClusterGuard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClusterGuard")
             .field("name", &format_args!("{}", self.name()))

@@ -117,7 +117,13 @@ impl Member {
     /// Fails if the member is lost.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), CoordinationError> {
-        if self.until_ms.load(Ordering::Acquire) == FOR_LIFE { Ok(()) } else { self.check_time() }
+        if self.lives_as_its_process() { Ok(()) } else { self.check_time() }
+    }
+
+    /// Tells whether it lives, and needs no clock to know that.
+    #[inline(always)]
+    pub(crate) fn lives_as_its_process(&self) -> bool {
+        self.until_ms.load(Ordering::Acquire) == FOR_LIFE
     }
 
     fn check_time(&self) -> Result<(), CoordinationError> {
@@ -134,7 +140,7 @@ impl Member {
     }
 
     /// Fails also if this process is a copy of the one that joined: for whatever goes to the engine anyway.
-    fn check_process(&self) -> Result<(), CoordinationError> {
+    pub(crate) fn check_process(&self) -> Result<(), CoordinationError> {
         if std::process::id() != self.pid {
             return Err(self.obituary("this process was forked from the one that joined"));
         }
@@ -262,17 +268,24 @@ impl Member {
     pub(crate) fn update<R>(
         &self,
         key: &Key,
-        mut change: impl FnMut(Option<&[u8]>) -> Result<(Option<Vec<u8>>, R), CoordinationError>,
+        change: impl FnMut(Option<&[u8]>) -> Result<(Option<Vec<u8>>, R), CoordinationError>,
     ) -> Result<R, CoordinationError> {
+        self.update_to(key, change).map(|(result, _)| result)
+    }
+
+    /// As [`update`](Self::update); says as which version it is stored then.
+    pub(crate) fn update_to<R>(
+        &self,
+        key: &Key,
+        mut change: impl FnMut(Option<&[u8]>) -> Result<(Option<Vec<u8>>, R), CoordinationError>,
+    ) -> Result<(R, Version), CoordinationError> {
         let mut stored = self.read(key)?;
         loop {
             let (content, result) = change(stored.content.as_deref())?;
-            let Some(content) = content else { return Ok(result) };
-            if stored.content.as_deref() == Some(&content) {
-                return Ok(result);
-            }
-            if self.swap(key, stored.version, &content)? {
-                return Ok(result);
+            let content = content.filter(|content| stored.content.as_ref() != Some(content));
+            let Some(content) = content else { return Ok((result, stored.version)) };
+            if let Swap::Done(version) = self.swap(key, stored.version, &content)? {
+                return Ok((result, version));
             }
             // Somebody else went on, so this is no livelock.
             stored = self.read(key)?;
@@ -284,12 +297,12 @@ impl Member {
         key: &Key,
         expected: Version,
         content: &[u8],
-    ) -> Result<bool, CoordinationError> {
+    ) -> Result<Swap, CoordinationError> {
         let swap = self.driver.compare_and_swap(key, expected, content, self.id());
-        let done = matches!(swap.map_err(|error| self.failed(key, error))?, Swap::Done(_));
+        let swap = swap.map_err(|error| self.failed(key, error))?;
         // What was stored by a member that died meanwhile is not its own any more.
         self.check()?;
-        Ok(done)
+        Ok(swap)
     }
 
     fn failed(&self, key: &Key, error: DriverError) -> CoordinationError {

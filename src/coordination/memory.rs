@@ -52,7 +52,7 @@ struct State {
     /// Numbers given away: to versions, lives and watches alike.
     numbers: u64,
     /// What is still to be reported, by whoever holds the state.
-    due: Vec<(Reporter, Subject)>,
+    due: Vec<(Reporter, Subject, Option<Version>)>,
     faults: Option<Faults>,
 }
 
@@ -288,8 +288,11 @@ impl Store {
         let answer = act(&mut state);
         let due = std::mem::take(&mut state.due);
         drop(state);
-        for (reporter, subject) in due {
-            reporter.report(&subject);
+        for (reporter, subject, version) in due {
+            match version {
+                Some(version) => reporter.report_version(&subject, version),
+                None => reporter.report(&subject),
+            }
         }
         answer
     }
@@ -321,7 +324,7 @@ impl State {
         }
         let version = Version(self.number());
         self.records.insert(key.clone(), Record { version, content: content.to_vec() });
-        self.changed(&Subject::Record(key.clone()));
+        self.changed(&Subject::Record(key.clone()), Some(version));
         Swap::Done(version)
     }
 
@@ -354,14 +357,14 @@ impl State {
 
     fn bury(&mut self, name: Arc<str>) {
         if let Some(Seated { id, .. }) = self.seated.remove(&name) {
-            self.changed(&Subject::Member(id));
+            self.changed(&Subject::Member(id), None);
         }
     }
 
-    fn changed(&mut self, subject: &Subject) {
+    fn changed(&mut self, subject: &Subject, version: Option<Version>) {
         for reporter in self.watches.get(subject).into_iter().flat_map(BTreeMap::values) {
             if !self.faults.as_mut().is_some_and(Faults::loses_report) {
-                self.due.push((reporter.clone(), subject.clone()));
+                self.due.push((reporter.clone(), subject.clone(), version));
             }
         }
     }

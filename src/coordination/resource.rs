@@ -8,36 +8,35 @@
 //! does the one next thing, until there is nothing to do. Whoever has news calls it: owners through the lock's observer,
 //! others through a watch, time through the agent.
 
+mod bell;
 mod rivals;
 mod round;
 
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::thread::{self, ThreadId};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use self::bell::{Bell, Echo};
 use self::rivals::Rivals;
 pub(crate) use self::rivals::Upgrading;
 use self::round::{End, State};
 use super::agent::Agent;
-use super::driver::Key;
+use super::driver::{Key, Version};
 use super::elsewhere::Elsewhere;
 use super::member::Member;
-use crate::clock;
 use crate::core::mode::Mode;
-use crate::core::queue::{Priority, Ticket};
+use crate::core::queue::Priority;
 use crate::core::record::{Abandonment, Moment, Record, TOKENS_PER_GRANT, Unreadable};
 use crate::error::CoordinationError;
-use crate::hold::{Decisions, Lock, Refused, Waiter};
-use crate::listeners::Listeners;
-use crate::owner::Owner;
-use crate::raw::Outcome;
+use crate::hold::{Lock, Waiter};
 
 /// Who is told that a grant came from a holder that ended without releasing it.
 pub(crate) type OnAbandoned = Box<dyn Fn(&Arc<Lock>, &Arc<str>) + Send + Sync>;
@@ -88,6 +87,9 @@ pub(crate) struct Resource {
     /// When the agent settles it by itself, and where it stands in the agent's list.
     pub(super) alarm: Mutex<Option<(Moment, u64)>>,
     bell: Arc<Bell>,
+    /// Whether the agent was told of news, and nobody looked since.
+    is_rung: AtomicBool,
+    echo: Echo,
     on_abandoned: OnAbandoned,
     on_broken: OnceLock<OnBroken>,
     /// What others want that this member holds, and was told to its owners.
@@ -146,12 +148,16 @@ impl Expected {
 impl Drop for Expected {
     fn drop(&mut self) {
         self.resource.expected.fetch_sub(1, Ordering::AcqRel);
-        if !self.is_fulfilled {
+        if !self.is_fulfilled && !self.resource.keeps_what_is_given() {
             // Nothing came of it, so it may be given back.
             self.resource.ring();
         }
     }
 }
+
+/// Nobody else's code runs while it changes, so no panic of theirs is seen half way.
+impl UnwindSafe for Expected {}
+impl RefUnwindSafe for Expected {}
 
 impl Resource {
     /// Puts `lock`, which nobody uses yet, under the record of `key`.
@@ -184,7 +190,9 @@ impl Resource {
             lifetime_ms: AtomicU64::new(0),
             previous: Mutex::new(None),
             alarm: Mutex::new(None),
-            bell: Arc::new(Bell { resource: Weak::clone(me), owner, since: clock::now() }),
+            bell: Arc::new(Bell::new(Weak::clone(me), owner)),
+            is_rung: AtomicBool::new(false),
+            echo: Echo::default(),
             on_abandoned,
             on_broken: OnceLock::new(),
             recalled: Mutex::new(None),
@@ -250,6 +258,7 @@ impl Resource {
         self.cached.store(true, Ordering::Release);
     }
 
+    #[inline(always)]
     fn is_cached(&self) -> bool {
         self.cached.load(Ordering::Acquire)
     }
@@ -262,6 +271,23 @@ impl Resource {
         let breaks = self.breaks.load(Ordering::Acquire);
         self.check(breaks)?;
         Ok(breaks)
+    }
+
+    /// As [`hold_mark`](Self::hold_mark), for one who asks what is the matter later.
+    #[inline(always)]
+    pub(crate) fn mark_at_once(&self) -> Option<u64> {
+        let breaks = self.breaks.load(Ordering::Acquire);
+        let for_ever = self.until_ms.load(Ordering::Acquire) == FOR_EVER;
+        if self.member.lives_as_its_process() && for_ever {
+            Some(breaks)
+        } else {
+            self.mark_by_time()
+        }
+    }
+
+    #[inline(never)]
+    fn mark_by_time(&self) -> Option<u64> {
+        self.hold_mark().ok()
     }
 
     /// Fails unless what was held at this mark is held still.
@@ -313,10 +339,18 @@ impl Resource {
     /// Changes the record, once whatever ended by itself has ended.
     pub(crate) fn update<R>(
         &self,
-        mut change: impl FnMut(&mut Record) -> Result<R, CoordinationError>,
+        change: impl FnMut(&mut Record) -> Result<R, CoordinationError>,
     ) -> Result<R, CoordinationError> {
+        self.update_to(change).map(|(result, _)| result)
+    }
+
+    /// As [`update`](Self::update); says as which version the record is stored then.
+    fn update_to<R>(
+        &self,
+        mut change: impl FnMut(&mut Record) -> Result<R, CoordinationError>,
+    ) -> Result<(R, Version), CoordinationError> {
         let member = &self.member;
-        member.update(&self.key, |bytes| {
+        member.update_to(&self.key, |bytes| {
             let mut record = Record::decode(bytes).map_err(|error| self.unreadable(error))?;
             record.expire(member.now());
             let result = change(&mut record)?;
@@ -389,9 +423,25 @@ impl Resource {
         self.take_turn(true, |state| state.uncache = true)
     }
 
+    /// Gives back what nobody here uses, now and later.
+    ///
+    /// # Errors
+    /// As [`uncache`](Self::uncache).
+    pub(crate) fn keep_no_more(&self) -> Result<(), CoordinationError> {
+        self.cached.store(false, Ordering::Release);
+        self.uncache()
+    }
+
     /// What others want of this member, if it is to make way.
     pub(crate) fn recalled(&self) -> Option<Recalled> {
         *self.recalled.lock()
+    }
+
+    /// Tells whether what was given back here makes no difference to anybody elsewhere, who need not be told.
+    #[inline(always)]
+    pub(crate) fn keeps_what_is_given(&self) -> bool {
+        // Should others come to want it just now, whoever hears of that finds what was given back.
+        self.is_cached() && !self.is_wanted.load(Ordering::Acquire)
     }
 
     /// Tells the coordinator of what was given back here, if that makes a difference to anybody elsewhere.
@@ -399,9 +449,7 @@ impl Resource {
     /// # Errors
     /// Why it could not be told; the agent tries again.
     pub(crate) fn settle_given(&self) -> Result<(), CoordinationError> {
-        // Should others come to want it just now, whoever hears of that finds what was given back.
-        let keeps = self.is_cached() && !self.is_wanted.load(Ordering::Acquire);
-        if keeps { Ok(()) } else { self.settle(true) }
+        if self.keeps_what_is_given() { Ok(()) } else { self.settle(true) }
     }
 
     /// The one user of this resource in this process, which `make` makes if there is none; `None` if there is one of another type.
@@ -444,6 +492,8 @@ impl Resource {
             turn.by = Some(own);
             turn.again = false;
             drop(turn);
+            // What there was news of is found now.
+            self.is_rung.swap(false, Ordering::AcqRel);
             if let Some(prepare) = prepare.take() {
                 prepare(&mut state);
             }
@@ -466,9 +516,24 @@ impl Resource {
         Arc::strong_count(&self.lock) == 2
     }
 
-    /// Has the agent settle it soon.
+    /// Tells whether this thread is settling it, and finds what it changes by itself.
+    fn is_in_turn(&self) -> bool {
+        self.turn.lock().by == Some(thread::current().id())
+    }
+
+    /// Has the agent settle it soon, if it is not about to do so already.
     pub(crate) fn ring(&self) {
-        self.agent.ring(&self.me);
+        if !self.is_rung.swap(true, Ordering::AcqRel) {
+            self.agent.ring(&self.me);
+        }
+    }
+
+    /// Settles it, unless somebody did since it was rung for.
+    pub(crate) fn answer(&self) {
+        if self.is_rung.load(Ordering::Acquire) {
+            // Why it could not be, its waiters were told.
+            let _ = self.settle(false);
+        }
     }
 
     fn waker(&self) -> Waker {
@@ -510,46 +575,5 @@ impl fmt::Debug for Resource {
     }
 }
 
-/// Rings for the agent when something happens to the lock.
-#[derive(Debug)]
-struct Bell {
-    resource: Weak<Resource>,
-    owner: Owner,
-    since: Instant,
-}
-
-impl Bell {
-    fn ring(&self) {
-        if let Some(resource) = self.resource.upgrade() {
-            resource.ring();
-        }
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.ring();
-    }
-}
-
-impl Waiter for Bell {
-    fn owner(&self) -> &Owner {
-        &self.owner
-    }
-
-    fn since(&self) -> Instant {
-        self.since
-    }
-
-    fn on_decided(
-        self: Arc<Self>,
-        _: Ticket,
-        _: Outcome,
-        _: &mut Decisions,
-    ) -> Option<Box<Listeners>> {
-        self.ring();
-        None
-    }
-
-    fn refuse(&self, _: Refused) {}
-}
+#[cfg(test)]
+mod tests;

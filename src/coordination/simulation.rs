@@ -42,7 +42,7 @@ impl Luck {
 enum Job {
     Idle,
     Waits(Box<Pending<AcquireCluster<'static>>>, usize),
-    Holds(Box<ClusterGuard>, usize),
+    Holds(Box<ClusterGuard<'static>>, usize),
 }
 
 /// One member, in one of its lives.
@@ -185,7 +185,7 @@ impl Simulation {
         };
     }
 
-    fn go_on(&self, mut guard: ClusterGuard, at: usize) -> Job {
+    fn go_on(&self, mut guard: ClusterGuard<'static>, at: usize) -> Job {
         match self.below(6) {
             0 => Job::Holds(Box::new(guard), at),
             1 => {
@@ -208,7 +208,7 @@ impl Simulation {
     }
 
     /// Somebody holds the lock now: nobody else may who conflicts, and the token has to say so.
-    fn held(&self, guard: ClusterGuard, at: usize) -> Job {
+    fn held(&self, guard: ClusterGuard<'static>, at: usize) -> Job {
         let Ok(token) = guard.token() else { return Job::Holds(Box::new(guard), at) };
         if guard.check().is_err() {
             return Job::Holds(Box::new(guard), at);

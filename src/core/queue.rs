@@ -210,6 +210,19 @@ impl<W> Queue<W> {
         true
     }
 
+    /// Puts another waiter in the place of a request that waits.
+    #[cfg(feature = "coordination")]
+    pub(crate) fn replace(&mut self, ticket: Ticket, waiter: W) {
+        let mut converting = self.conversions.iter_mut();
+        if let Some(conversion) = converting.find(|c| c.ticket == ticket) {
+            conversion.waiter = waiter;
+        } else if let Some(id) = self.places.get(&ticket)
+            && let Some(place) = self.groups.get_mut(id).and_then(|g| g.members.get_mut(ticket))
+        {
+            *place = waiter;
+        }
+    }
+
     /// Proposes who goes next, or returns `None` if the front has to wait.
     ///
     /// While a conversion is pending nobody else goes, since its owner stands in their way.

@@ -73,8 +73,8 @@ pub(crate) struct Abandonment {
 pub(crate) struct Recall {
     pub(crate) mode: Mode,
     pub(crate) priority: Priority,
-    /// Whether it holds the resource already, in a weaker mode.
-    pub(crate) converts: bool,
+    /// The mode in which the other member holds the resource already, if it does.
+    pub(crate) from: Option<Mode>,
 }
 
 /// Fencing tokens that a grant takes: one for each owner to whom the member lends it, before it has to ask for more.
@@ -252,15 +252,12 @@ impl Record {
         let may_go = waiting.iter().take(conversions.max(1));
         let others = may_go.filter(|w| w.waiters.iter().all(|party| party.member != *member));
         let mut blocked = others.filter(|waiting| !waiting.mode.admits(held));
-        blocked.next().map(|w| Recall {
-            mode: w.mode,
-            priority: w.priority,
-            converts: w.from.is_some(),
-        })
+        blocked.next().map(|w| Recall { mode: w.mode, priority: w.priority, from: w.from })
     }
 
     /// Asks for the resource on behalf of the party, in `mode` beside what it holds; granted at once if nobody is overtaken.
-    /// In place of an earlier request that still waits; one for the same mode keeps its place, and its party.
+    /// In place of an earlier request that still waits; one for the same mode takes over its place, with this party: what the
+    /// member wants now, and for how long, is what it says last.
     ///
     /// # Errors
     /// [`Deadlock`] if the member holds the resource and it and another holder would each wait for the other to give way;
@@ -278,11 +275,15 @@ impl Record {
             self.withdraw(&party.member, now);
             return Ok(());
         }
-        if self.pending(&party.member).is_some_and(|(pending, _)| pending == wanted) {
-            self.set_priority(&party.member, priority, now);
+        let earlier = self.ticket(&party.member);
+        if let Some(ticket) = earlier
+            && self.pending(&party.member).is_some_and(|(pending, _)| pending == wanted)
+        {
+            let member = party.member.clone();
+            self.queue.replace(ticket, party);
+            self.set_priority(&member, priority, now);
             return Ok(());
         }
-        let earlier = self.ticket(&party.member);
         if held.is_some_and(|held| self.queue.deadlocks_without(earlier, held, wanted)) {
             return Err(Deadlock);
         }

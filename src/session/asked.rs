@@ -6,6 +6,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use super::{Grant, Session};
+use crate::beyond::Promise;
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
 use crate::error::{AcquireError, Error};
@@ -21,11 +22,13 @@ pub(super) struct Asked<'w> {
     wanted: Wanted<'w>,
     /// Known of requests that were tried already.
     priority: Priority,
+    /// Kept until it is over.
+    promises: Vec<Promise>,
 }
 
 impl<'w> Asked<'w> {
     pub(super) fn new(wanted: Wanted<'w>) -> Self {
-        Self { wanted, priority: 0 }
+        Self { wanted, priority: 0, promises: Vec::new() }
     }
 
     pub(super) fn prepare(
@@ -40,7 +43,7 @@ impl<'w> Asked<'w> {
             Cow::Owned(prepared) => prepared.stages,
         };
         if session.hierarchy.extends {
-            session.ask_beyond(&stages, self.priority, patience)?;
+            self.promises = session.ask_beyond(&stages, self.priority, patience)?;
         }
         Ok((!stages.is_empty()).then(|| Task::take(&session.owner, stages)))
     }

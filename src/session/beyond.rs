@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Session;
-use crate::beyond::{AskedBeyond, Beyond};
+use crate::beyond::{AskedBeyond, Beyond, Promise};
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
 use crate::error::{AcquireError, Outside};
@@ -29,27 +29,28 @@ impl Session {
         Ok(())
     }
 
-    /// Has what is only tried granted to this process, if that can be done at once.
+    /// Has what is only tried granted to this process, if that can be done at once, for as long as the promises are kept.
     #[cold]
     pub(super) fn ask_beyond(
         &self,
         stages: &[Stage],
         priority: Priority,
         patience: Patience,
-    ) -> Result<(), AcquireError> {
+    ) -> Result<Vec<Promise>, AcquireError> {
+        let mut promises = Vec::new();
         for stage in stages {
             let set = &self.hierarchy.sets[stage.rank];
             let Some(beyond) = set.beyond() else { continue };
             let (locks, picks) = tried(set, &stage.members);
             if patience == Patience::Tries || picks {
                 let (top, mode) = &stage.top;
-                self.ask_for(&**beyond, top, *mode, priority)?;
+                promises.push(self.ask_for(&**beyond, top, *mode, priority)?);
                 for lock in &locks {
-                    self.ask_for(&**beyond, lock, stage.mode, priority)?;
+                    promises.push(self.ask_for(&**beyond, lock, stage.mode, priority)?);
                 }
             }
         }
-        Ok(())
+        Ok(promises)
     }
 
     fn ask_for(
@@ -58,7 +59,7 @@ impl Session {
         lock: &Arc<Lock>,
         mode: Mode,
         priority: Priority,
-    ) -> Result<(), AcquireError> {
+    ) -> Result<Promise, AcquireError> {
         let asked = AskedBeyond { owner: &self.owner, mode, from: None, priority };
         beyond.ask(lock, &asked).map_err(|why| self.kept_away(lock, mode, why))
     }

@@ -19,7 +19,7 @@ pub(super) const CLAIMS: &[Claim] = claims![
     tokens_rise_though_everybody_left_meanwhile if Persistent,
 ];
 
-fn token(guard: &ClusterGuard) -> u64 {
+fn token(guard: &ClusterGuard<'_>) -> u64 {
     guard.token().unwrap_or_else(|error| panic!("what is held has a token: {error}"))
 }
 

@@ -25,12 +25,12 @@ pub(super) const CLAIMS: &[Claim] = claims![
 ];
 
 /// Whose hold this one was told of that ended without a release.
-fn told(guard: &ClusterGuard) -> Option<String> {
+fn told(guard: &ClusterGuard<'_>) -> Option<String> {
     guard.abandoned().map(|abandoned| abandoned.owner.to_string())
 }
 
 #[track_caller]
-fn assert_told_of(guard: &ClusterGuard, owner: &str, member: &str) {
+fn assert_told_of(guard: &ClusterGuard<'_>, owner: &str, member: &str) {
     let told = told(guard).unwrap_or_else(|| panic!("nobody is told that {owner} was lost"));
     assert!(told.contains(owner) && told.contains(member), "{owner} of {member}, not {told}");
 }
@@ -142,7 +142,7 @@ fn who_is_lost_hears_so_whatever_it_asks(ground: &Ground) {
 }
 
 #[track_caller]
-fn assert_lost_request(outcome: Result<ClusterGuard, AcquireError>) {
+fn assert_lost_request(outcome: Result<ClusterGuard<'static>, AcquireError>) {
     match outcome {
         Err(AcquireError::Coordination { reason, .. }) => assert_lost(Err(*reason)),
         other => panic!("a request of the lost came to {other:?}"),

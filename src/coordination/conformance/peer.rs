@@ -70,7 +70,7 @@ impl Peer {
     }
 
     /// Has it at once, or not at all.
-    pub(super) fn attempt(&self, mode: Mode) -> Option<ClusterGuard> {
+    pub(super) fn attempt(&self, mode: Mode) -> Option<ClusterGuard<'static>> {
         match self.acquire(mode).now() {
             Ok(guard) => Some(guard),
             Err(AcquireError::WouldBlock { .. }) => None,
@@ -79,7 +79,7 @@ impl Peer {
     }
 
     /// Has it, in the way of nobody.
-    pub(super) fn take(&self, mode: Mode) -> ClusterGuard {
+    pub(super) fn take(&self, mode: Mode) -> ClusterGuard<'static> {
         let taken = self.acquire(mode).timeout(PATIENCE).wait();
         taken.unwrap_or_else(|error| panic!("nobody stands in its way: {error}"))
     }

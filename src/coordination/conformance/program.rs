@@ -245,7 +245,7 @@ struct Part {
     peer: Peer,
     key: Key,
     asked: Option<Asked>,
-    guard: Option<ClusterGuard>,
+    guard: Option<ClusterGuard<'static>>,
 }
 
 impl Part {

@@ -42,7 +42,7 @@ impl Folder {
         let fd = match open(&path, DIRECTORY, Mode::empty()) {
             Err(Errno::ENOENT) => {
                 let made = mkdir(&path, Mode::S_IRWXU);
-                made_by_anybody(made).map_err(|error| failed("create", &path, error))?;
+                made_by_anybody(made).map_err(|error| not_made(&path, error))?;
                 open(&path, DIRECTORY, Mode::empty())
             }
             opened => opened,
@@ -85,7 +85,8 @@ impl Folder {
         let mode = metadata.mode() & 0o7777;
         if mode & 0o022 != 0 {
             let path = path.display();
-            return Err(refused(format!("others can write to {path} (mode {mode:o}): chmod go-w")));
+            let remedy = format!("chmod go-w {path}");
+            return Err(refused(format!("others can write to {path} (mode {mode:o}): {remedy}")));
         }
         Ok(Self { fd, path })
     }
@@ -246,6 +247,16 @@ impl Folder {
 
 fn made_by_anybody(made: nix::Result<()>) -> nix::Result<()> {
     if made == Err(Errno::EEXIST) { Ok(()) } else { made }
+}
+
+/// A directory is made, what it stands in is not: it may be that of a file system not mounted yet.
+fn not_made(path: &Path, error: Errno) -> DriverError {
+    let Some(parent) = path.parent().filter(|_| error == Errno::ENOENT) else {
+        return failed("create", path, error);
+    };
+    let (path, parent) = (path.display(), parent.display());
+    let what = format!("cannot create {path}: {parent} is not there (mkdir -p {parent})");
+    DriverError::new(DriverErrorKind::Unavailable, what)
 }
 
 pub(super) fn failed(verb: &str, path: &Path, error: impl Into<io::Error>) -> DriverError {

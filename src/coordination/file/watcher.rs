@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::Mutex;
 
-use super::super::driver::{Reporter, Subject, Watch};
+use super::super::driver::{Reporter, Subject, Version, Watch};
 use super::names::file_name;
 use super::{Files, Listening};
 use crate::error::{DriverError, DriverErrorKind};
@@ -43,6 +43,14 @@ struct Ear {
 impl Ear {
     fn report(&self) {
         self.reporter.report(&self.subject);
+    }
+
+    /// Reports what is stored now, so that whoever stored it knows.
+    fn report_record(&self, files: &Files) {
+        match files.state(&self.subject) {
+            Some(version) => self.reporter.report_version(&self.subject, Version(version)),
+            None => self.report(),
+        }
     }
 }
 
@@ -252,7 +260,7 @@ mod inotify {
             };
             for ear in heard {
                 match ear.subject {
-                    Subject::Record(_) => ear.report(),
+                    Subject::Record(_) => ear.report_record(&self.files),
                     Subject::Member(_) => {
                         dying.insert(ear.number, (ear, clock::now() + DYING_MAX));
                     }

@@ -30,7 +30,7 @@ pub(super) struct Claim {
     pub(super) named: Arc<Named>,
     notice: Option<Notice>,
     /// Given back after the notice and before the gate.
-    guard: ClusterGuard,
+    guard: ClusterGuard<'static>,
     _gate: Guard<'static>,
 }
 
@@ -58,14 +58,14 @@ impl Claim {
         let owner = Owner::new(Arc::clone(&terms.owner));
         let Ok(gate) = named.gate.exclusive(&owner).into_owned().now() else { return Ok(None) };
         named.resource().set_lifetime(Some(terms.lifetime_ms));
-        match named.lock.exclusive(&owner).now() {
+        match named.lock.exclusive(&owner).into_owned().now() {
             Ok(guard) => Ok(Some(Self::new(named, guard, gate))),
             Err(AcquireError::WouldBlock { .. }) => Ok(None),
             Err(error) => Err(refused(named, error)),
         }
     }
 
-    fn new(named: &Arc<Named>, guard: ClusterGuard, gate: Guard<'static>) -> Self {
+    fn new(named: &Arc<Named>, guard: ClusterGuard<'static>, gate: Guard<'static>) -> Self {
         let resource = named.resource();
         let notice = guard.abandoned().and_then(|abandoned| {
             let told = abandoned.owner;

@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use super::Resource;
 use super::round::State;
 use crate::core::mode::Mode;
-use crate::core::queue::{Priority, Queue};
+use crate::core::queue::{Deadlock, Priority, Queue};
 use crate::core::record::Recall;
-use crate::hold::Refused;
+use crate::hold::{Refused, Waiter};
 
 #[derive(Default)]
 pub(super) struct Rivals(Mutex<Standing>);
@@ -56,7 +56,7 @@ impl Resource {
         let claim = self.lock.inspect(|_, queue| {
             let waiting = queue.map(Queue::waiting).unwrap_or_default();
             let mut waiters = waiting.into_iter().flat_map(|waiting| waiting.waiters);
-            waiters.find(|waiter| waiter.owner() == &self.bell.owner).cloned()
+            waiters.find(|waiter| waiter.owner() == self.bell.owner()).cloned()
         });
         if let Some(claim) = claim {
             claim.refuse(Refused::By(Box::new(self.broken())));
@@ -67,14 +67,14 @@ impl Resource {
     ///
     /// # Errors
     /// A conversion of an owner here that waits.
-    pub(super) fn claim_for(&self, state: &mut State, recall: Recall) -> Result<(), Refused> {
+    pub(super) fn claim_for(&self, state: &mut State, recall: Recall) -> Result<(), Deadlock> {
         // What lets others go comes before the mutex: under it, nobody is told.
         state.elsewhere.drop_other_claim(recall.mode);
         let mut standing = self.rivals.0.lock();
-        if !recall.converts && standing.upgrading > 0 {
+        if recall.from.is_none() && standing.upgrading > 0 {
             return Ok(());
         }
-        standing.newcomer = !recall.converts;
+        standing.newcomer = recall.from.is_none();
         state.elsewhere.claim(recall.mode, recall.priority, &self.waker())
     }
 

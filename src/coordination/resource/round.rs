@@ -13,7 +13,6 @@ use crate::core::mode::Mode;
 use crate::core::queue::Priority;
 use crate::core::record::{Holder, Moment, Party, Recall, Record};
 use crate::error::CoordinationError;
-use crate::hold::Refused;
 
 /// What a member knows of a resource.
 #[derive(Debug)]
@@ -29,6 +28,8 @@ pub(super) struct State {
     waits: bool,
     /// Whether something was said to the engine, and nobody knows whether it heard.
     unsure: bool,
+    /// How often in a row the record could not be read or written.
+    failures: u32,
     watch: Option<Watch>,
     /// Whoever stands in the way, and has to be seen to die.
     watched: BTreeMap<MemberId, Watch>,
@@ -65,11 +66,13 @@ struct View {
 }
 
 /// What the member wants of the record on behalf of its owners.
+#[derive(PartialEq, Eq)]
 struct Want {
     mode: Mode,
     priority: Priority,
     owner: Arc<str>,
-    converts: bool,
+    /// The mode in which the owner holds the resource already.
+    from: Option<Mode>,
     waits: bool,
 }
 
@@ -83,6 +86,7 @@ impl State {
             end: None,
             waits: false,
             unsure: false,
+            failures: 0,
             watch: None,
             watched: BTreeMap::new(),
         }
@@ -116,8 +120,9 @@ impl Resource {
         state.foresight = None;
         state.uncache = false;
         state.end = None;
-        if let Err(error) = &result {
-            self.fail(state, error);
+        match &result {
+            Ok(()) => self.recover(state),
+            Err(error) => self.fail(state, error),
         }
         result
     }
@@ -147,10 +152,14 @@ impl Resource {
             }
             // After a grant that came along: who waited for it has it first.
             self.hear_recall(state, &view);
-            let asked = view.waits || view.deadlock || want.is_some_and(|want| !want.waits);
+            let asked =
+                view.waits || view.deadlock || want.as_ref().is_some_and(|want| !want.waits);
             if !self.give_way(state, &view, asked) {
                 self.set_alarm(state, &view);
-                if (self.want(state).is_none() || asked) && state.is_level() {
+                // What came of it here may be that something else is wanted, or nothing any more.
+                let wants = self.want(state);
+                let is_said = if wants.is_none() { !view.waits } else { asked && wants == want };
+                if is_said && state.is_level() {
                     return Ok(());
                 }
             }
@@ -159,10 +168,7 @@ impl Resource {
 
     /// Takes what those elsewhere were given by the lock meanwhile.
     fn collect(&self, state: &mut State) {
-        if let Err(deadlock) = state.elsewhere.collect() {
-            // An owner here waits to convert, and stands in the way of a conversion elsewhere that came first.
-            state.elsewhere.refuse(&deadlock);
-        }
+        state.elsewhere.collect();
         if self.lock.is_deleted() {
             state.elsewhere.drop_claim();
         }
@@ -183,11 +189,11 @@ impl Resource {
     fn wanted(&self, state: &State, here: &Here) -> Option<Want> {
         let leaves = state.elsewhere.leaves();
         let covered = |mode: Mode| leaves.is_some_and(|leaves| leaves.covers(mode));
-        if let Some(Head { mode, priority, ref owner, fits, converts }) = here.head
+        if let Some(Head { mode, priority, ref owner, fits, from }) = here.head
             && fits
             && !covered(mode)
         {
-            return Some(Want { mode, priority, owner: Arc::clone(owner), converts, waits: true });
+            return Some(Want { mode, priority, owner: Arc::clone(owner), from, waits: true });
         }
         let Foresight { mode, from, priority, ref owner, waits } = *state.foresight.as_ref()?;
         let fits = here.head.is_none() && here.fits(mode, from);
@@ -195,7 +201,7 @@ impl Resource {
             mode,
             priority,
             owner: Arc::clone(owner),
-            converts: from.is_some(),
+            from,
             waits,
         })
     }
@@ -210,8 +216,10 @@ impl Resource {
 
     fn watch_subject(&self, subject: Subject) -> Result<Watch, CoordinationError> {
         let me = self.me.clone();
-        let reporter = Reporter::new(move |_| {
-            if let Some(resource) = me.upgrade() {
+        let reporter = Reporter::of_versions(move |_, version| {
+            if let Some(resource) = me.upgrade()
+                && version.is_none_or(|version| resource.echo.is_news(version))
+            {
                 resource.ring();
             }
         });
@@ -227,7 +235,7 @@ impl Resource {
             && state.granted.is_some_and(|grant| grant.mode == Mode::Exclusive);
         let abandoned = if gives_up { self.lock.abandoned_by() } else { None };
         let previous = abandoned.as_ref().and_then(|told| self.previous(told));
-        let view = self.update(|record| {
+        let change = |record: &mut Record| {
             match (&previous, &abandoned) {
                 (Some(previous), _) => record.pass_on(me, previous.clone()),
                 (None, Some(owner)) => record.abandon(self.party(owner), now),
@@ -241,7 +249,11 @@ impl Resource {
             }
             let deadlock = self.ask(record, want, now);
             Ok(View { held, ends, ..self.look(record, state, want, deadlock) })
-        })?;
+        };
+        let (view, is_outdated) = self.echo.while_looking(|| self.update_to(change))?;
+        if is_outdated {
+            self.ring();
+        }
         if abandoned.is_some() {
             // Whoever is next hears of it from the record.
             self.lock.take_abandoned();
@@ -341,8 +353,10 @@ impl Resource {
             since: holder.since,
         });
         // Whoever holds nothing here waits, until those who do have given it up, or the other has.
-        if view.deadlock && want.is_some_and(|want| want.converts) {
-            state.elsewhere.refuse(&Refused::Deadlock);
+        if view.deadlock
+            && let Some(&Want { from: Some(from), mode, .. }) = want
+        {
+            state.elsewhere.refuse_conversion(from, mode);
         }
         if before.is_some() && !view.held {
             self.break_off(state);
@@ -411,16 +425,18 @@ impl Resource {
             return false;
         }
         let before = state.elsewhere.mode();
-        if let Err(deadlock) = self.claim_for(state, recall) {
-            if !recall.converts {
-                // Who comes anew comes after an upgrade here.
+        if self.claim_for(state, recall).is_err() {
+            let Some(from) = recall.from else {
+                // Who comes anew comes after an upgrade here, which rings when it went.
                 return false;
-            }
+            };
             if !asked && self.want(state).is_some() {
                 // Came meanwhile: whether it deadlocks, and with somebody who lives, the record says.
                 return false;
             }
-            state.elsewhere.refuse(&deadlock);
+            // Those elsewhere are several: only whoever waits for what this one holds is in a circle with it. Any other conversion
+            // here goes first, and rings when it went.
+            state.elsewhere.refuse_opposed(from, recall.mode);
             let _ = self.claim_for(state, recall);
         }
         state.elsewhere.mode() != before
@@ -447,7 +463,7 @@ impl Resource {
 
     /// The record is out of reach, or the member lost: whoever waits here is told, and nobody is let in.
     fn fail(&self, state: &mut State, error: &CoordinationError) {
-        state.elsewhere.refuse(&Refused::By(Box::new(error.clone())));
+        state.elsewhere.refuse(&Box::new(error.clone()));
         if error.is_lost() {
             state.granted = None;
             state.waits = false;
@@ -461,9 +477,33 @@ impl Resource {
         }
         // What was written may be there without an answer: a grant that nobody knows of would keep everybody out.
         state.unsure |= error.is_transient();
+        if state.failures == 0 {
+            let again = if error.is_transient() { "will try again" } else { UNREADABLE };
+            tracing::warn!(resource = %self.key, %error, "{again}");
+        }
         if state.has_part() {
-            const RETRY_MS: u64 = 100;
-            self.ring_at(self.member.now().plus_ms(RETRY_MS));
+            let pause_ms = pause_ms(state.failures, error.is_transient());
+            self.ring_at(self.member.now().plus_ms(pause_ms));
+        }
+        state.failures = state.failures.saturating_add(1);
+    }
+
+    fn recover(&self, state: &mut State) {
+        if std::mem::take(&mut state.failures) > 0 {
+            tracing::info!(resource = %self.key, "its record is as it should be again");
         }
     }
+}
+
+/// What is said of a record that nobody can make sense of.
+const UNREADABLE: &str = "nobody gets this until its record is repaired or removed";
+
+/// How long to wait before the engine is asked again, after so many failures in a row: longer each time. An engine out of reach is
+/// back by itself; what somebody has to repair is reported when it is, and looked at now and then should the report be lost.
+fn pause_ms(failures: u32, is_transient: bool) -> u64 {
+    const FIRST_MS: u64 = 100;
+    const TRANSIENT_MS_MAX: u64 = 1_000;
+    const LASTING_MS_MAX: u64 = 60_000;
+    let max_ms = if is_transient { TRANSIENT_MS_MAX } else { LASTING_MS_MAX };
+    (FIRST_MS << failures.min(16)).min(max_ms)
 }

@@ -20,7 +20,7 @@ pub(super) struct Hold {
     pub(super) lock: Owner,
     /// Who acquired it.
     pub(super) by: Owner,
-    pub(super) guard: ClusterGuard,
+    pub(super) guard: ClusterGuard<'static>,
 }
 
 impl Hold {
@@ -57,7 +57,7 @@ impl Holds {
     }
 
     /// Takes the hold of a lock.
-    pub(super) fn take(&self, name: &str, lock: &Owner) -> Option<ClusterGuard> {
+    pub(super) fn take(&self, name: &str, lock: &Owner) -> Option<ClusterGuard<'static>> {
         self.extract(name, |hold| hold.lock == *lock).pop().map(|hold| hold.guard)
     }
 
@@ -86,7 +86,7 @@ impl Holds {
         &self,
         name: &str,
         lock: &Owner,
-        look: impl FnOnce(&ClusterGuard) -> R,
+        look: impl FnOnce(&ClusterGuard<'static>) -> R,
     ) -> Option<R> {
         let holds = self.0.lock();
         let hold = holds.get(name)?.iter().find(|hold| hold.lock == *lock)?;

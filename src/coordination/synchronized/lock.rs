@@ -131,7 +131,7 @@ impl Lock {
                 Some(held) => request.now().map_err(|error| self.own(error, &by, mode, held)),
             },
         }?;
-        let hold = Hold { lock: self.owner.clone(), by, guard };
+        let hold = Hold { lock: self.owner.clone(), by, guard: guard.into_owned() };
         self.holds.keep(hold).map_err(|reason| {
             AcquireError::Coordination {
                 owner: self.owner.name().into(),

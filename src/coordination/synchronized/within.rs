@@ -54,10 +54,10 @@ impl Coordinator {
 pub struct AcquireNamed(Result<AcquireCluster<'static>, SynchronizedError>);
 
 impl Target for AcquireNamed {
-    type Granted = ClusterGuard;
+    type Granted = ClusterGuard<'static>;
     type Error = SynchronizedError;
 
-    fn immediate(self, priority: Priority) -> Result<ClusterGuard, Self> {
+    fn immediate(self, priority: Priority) -> Result<ClusterGuard<'static>, Self> {
         match self.0 {
             Ok(asked) => asked.immediate(priority).map_err(|asked| Self(Ok(asked))),
             refused => Err(Self(refused)),
@@ -77,7 +77,7 @@ impl Target for AcquireNamed {
         }
     }
 
-    fn granted(self, task: Option<Task>) -> Result<ClusterGuard, SynchronizedError> {
+    fn granted(self, task: Option<Task>) -> Result<ClusterGuard<'static>, SynchronizedError> {
         Ok(self.0?.granted(task)?)
     }
 

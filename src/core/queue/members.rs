@@ -48,6 +48,14 @@ impl<W> Members<W> {
         }
     }
 
+    #[cfg(feature = "coordination")]
+    pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
+        match self {
+            Self::Many(members) => members.get_mut(&ticket),
+            Self::One(own, waiter) => (*own == ticket).then_some(waiter),
+        }
+    }
+
     /// All of them, the earliest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Ticket, &W)> {
         let (one, many) = match self {

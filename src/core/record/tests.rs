@@ -167,6 +167,24 @@ fn a_refused_conversion_leaves_the_earlier_one_in_line() {
 }
 
 #[test]
+fn who_asks_anew_for_the_same_is_granted_it_for_as_long_as_it_said_last() {
+    let lasting =
+        |lifetime_ms| Step::Ask { who: 'b', mode: Mode::Exclusive, priority: 0, lifetime_ms };
+    for (first, last) in [(0, 10), (10, 0), (10, 20), (20, 10)] {
+        let mut trial = after([ask('a', Mode::Exclusive), lasting(first), ask('c', Mode::Shared)]);
+        trial.take(lasting(last));
+        trial.take(Step::Lower { who: 'a', to: None });
+        let holder = trial.record.holder(&id('b')).expect("it kept its place");
+        assert_eq!(holder.until, (last > 0).then_some(Moment(last)));
+    }
+    // The same of who holds it already, in a weaker mode.
+    let mut trial = after([ask('a', Mode::Shared), ask('b', Mode::Shared), lasting(10)]);
+    trial.take(lasting(20));
+    trial.take(Step::Lower { who: 'a', to: None });
+    assert_eq!(trial.record.holder(&id('b')).map(|holder| holder.until), Some(Some(Moment(20))));
+}
+
+#[test]
 fn who_asks_anew_in_front_lets_nobody_past_who_would_have_waited_for_it() {
     let trial = after([
         ask('a', Mode::Shared),

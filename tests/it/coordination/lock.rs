@@ -25,7 +25,8 @@ fn a_free_lock_is_had_at_once_however_often_it_is_tried() {
     let owner = Owner::new("owner");
     for round in 0..2_000 {
         let member = if round % 3 == 0 { &a } else { &b };
-        let guard = member.lock("config").unwrap().exclusive(&owner).now();
+        let lock = member.lock("config").unwrap();
+        let guard = lock.exclusive(&owner).now();
         drop(guard.unwrap_or_else(|error| panic!("in round {round}: {error}")));
     }
 }

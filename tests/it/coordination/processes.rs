@@ -366,7 +366,7 @@ impl Worker {
         }
     }
 
-    fn hold(&self, guard: &ClusterGuard, dice: &mut Dice) {
+    fn hold(&self, guard: &ClusterGuard<'_>, dice: &mut Dice) {
         let token = guard.token().unwrap_or_else(|error| panic!("{error}"));
         let exclusive = guard.mode() == Mode::Exclusive;
         let id = self.log.begins(&guard.name().to_string(), exclusive, token);

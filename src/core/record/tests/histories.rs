@@ -163,8 +163,7 @@ fn recall(model: &Naive, who: Who) -> Option<Recall> {
     };
     let mut others = model.pending.iter().filter(next).filter(|p| p.waiter.who != who);
     let blocked = others.find(|p| !p.mode.admits(held))?;
-    let converts = blocked.from.is_some();
-    Some(Recall { mode: blocked.mode, priority: blocked.priority, converts })
+    Some(Recall { mode: blocked.mode, priority: blocked.priority, from: blocked.from })
 }
 
 /// Somebody is recalled if and only if somebody waits, and once all who are recalled gave way, somebody went.

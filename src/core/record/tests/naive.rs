@@ -124,6 +124,8 @@ impl Naive {
             return Ok(());
         }
         if self.waits(asker.who).is_some_and(|pending| pending.mode == wanted) {
+            let own = self.pending.iter_mut().filter(|pending| pending.waiter.who == asker.who);
+            own.for_each(|pending| pending.waiter = asker);
             self.set_priority(asker.who, priority);
             return Ok(());
         }

@@ -33,9 +33,26 @@ fn a_directory_that_others_can_write_to_is_refused() {
         fs::create_dir(directory.store()).unwrap();
         fs::set_permissions(directory.store(), fs::Permissions::from_mode(mode)).unwrap();
         let opened = File::open(directory.store());
-        expect_error(opened, DriverErrorKind::Refused, &["others can write", &format!("{mode:o}")]);
+        let remedy = format!("chmod go-w {}", directory.store().display());
+        expect_error(
+            opened,
+            DriverErrorKind::Refused,
+            &["others can write", &format!("{mode:o}"), &remedy],
+        );
         assert_eq!(fs::read_dir(directory.store()).unwrap().count(), 0);
     }
+}
+
+#[test]
+fn a_directory_in_one_that_is_not_there_is_not_made_and_the_error_says_what_to_do() {
+    let directory = Directory::new();
+    let parent = directory.store().join("missing");
+    let remedy = format!("(mkdir -p {})", parent.display());
+    let opened = File::open(parent.join("locks"));
+    expect_error(opened, DriverErrorKind::Unavailable, &["is not there", &remedy]);
+    assert!(!directory.store().exists());
+    fs::create_dir_all(&parent).unwrap();
+    File::open(parent.join("locks")).unwrap();
 }
 
 #[test]
