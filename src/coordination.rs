@@ -67,6 +67,8 @@ pub(crate) mod level;
 mod lock;
 mod member;
 pub mod memory;
+mod mourning;
+mod registry;
 mod resource;
 #[cfg(test)]
 mod simulation;
@@ -77,7 +79,7 @@ mod value;
 pub use self::coordinator::{Connect, Coordinator};
 pub use self::driver::*;
 pub use self::lock::{AcquireCluster, ClusterGuard, ClusterLock, HeldBy, UpgradeCluster};
-pub use self::member::Lost;
+pub use self::mourning::Lost;
 pub use self::value::Value;
 pub use crate::core::member::MemberId;
 pub use crate::core::record::Moment;

@@ -46,6 +46,6 @@ impl Listeners {
 }
 
 /// Runs code of the caller's whose panic, which the hook has shown, is no affair of whoever happens to run it.
-fn alone<R>(code: impl FnOnce() -> R) {
+pub(crate) fn alone<R>(code: impl FnOnce() -> R) {
     drop(catch_unwind(AssertUnwindSafe(code)).map(drop));
 }

@@ -12,11 +12,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use parking_lot::Mutex;
 
 use super::driver::Driver;
-use super::resource::Resource;
+use super::registry::Registry;
+use super::resource::{Leftover, Resource};
 use crate::core::record::Moment;
+use crate::listeners::alone;
 
 /// Knows which resources to settle, now and later. Keeps none of them alive.
 pub(crate) struct Agent {
+    resources: Registry,
+    /// What is still to be said of resources that are no more, and when.
+    left: Mutex<Vec<(Moment, Leftover)>>,
     news: Sender<News>,
     due: Mutex<BTreeMap<(Moment, u64), Weak<Resource>>>,
     number: AtomicU64,
@@ -38,6 +43,8 @@ impl Agent {
     pub(crate) fn new(min_hold: Duration, driver: Arc<dyn Driver>) -> (Arc<Self>, Hands) {
         let (news, work) = unbounded();
         let agent = Arc::new(Self {
+            resources: Registry::default(),
+            left: Mutex::default(),
             news,
             due: Mutex::default(),
             number: AtomicU64::new(0),
@@ -45,6 +52,44 @@ impl Agent {
         });
         let hands = Hands { agent: Arc::downgrade(&agent), work, driver };
         (agent, hands)
+    }
+
+    pub(crate) fn resources(&self) -> &Registry {
+        &self.resources
+    }
+
+    /// Has every resource settled soon.
+    pub(crate) fn ring_all(&self) {
+        self.resources.all().iter().for_each(|resource| resource.ring());
+    }
+
+    /// Says what is left of a resource, again and again until it is said.
+    pub(crate) fn say(&self, leftover: Leftover) {
+        if let Some(again) = self.try_to_say(leftover) {
+            self.left.lock().push(again);
+            // Whoever sleeps has to know that it is sooner now.
+            let _ = self.news.send(News::Sooner);
+        }
+    }
+
+    fn try_to_say(&self, mut leftover: Leftover) -> Option<(Moment, Leftover)> {
+        let error = leftover.say(self).err()?;
+        // The member's end gives back what it had.
+        if error.is_lost() {
+            return None;
+        }
+        tracing::warn!(resource = %leftover.name(), %error, "is given back later");
+        Some((leftover.next(&error), leftover))
+    }
+
+    /// Says what is due of resources that are no more; returns when the next is.
+    fn say_due(&self, now: Moment) -> Option<Moment> {
+        let is_due = |(at, _): &mut (Moment, Leftover)| *at <= now;
+        let due: Vec<_> = self.left.lock().extract_if(.., is_due).collect();
+        let again: Vec<_> = due.into_iter().filter_map(|(_, left)| self.try_to_say(left)).collect();
+        let mut left = self.left.lock();
+        left.extend(again);
+        left.iter().map(|(at, _)| *at).min()
     }
 
     /// Has it settled soon. Never blocks.
@@ -81,6 +126,12 @@ impl Agent {
 
     /// Settles what is due; returns when something is next.
     pub(crate) fn settle_due(&self, now: Moment) -> Option<Moment> {
+        let left = self.say_due(now);
+        let next = self.settle_resources_due(now);
+        left.into_iter().chain(next).min()
+    }
+
+    fn settle_resources_due(&self, now: Moment) -> Option<Moment> {
         loop {
             let resource = {
                 let mut due = self.due.lock();
@@ -117,7 +168,8 @@ impl Hands {
 
     fn work_and_wait(&self) -> bool {
         let Some(agent) = self.agent.upgrade() else { return false };
-        let next = agent.settle_due(self.driver.now());
+        let mut next = None;
+        alone(|| next = agent.settle_due(self.driver.now()));
         drop(agent);
         let news = match next {
             None => self.work.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -127,7 +179,8 @@ impl Hands {
             }
         };
         match news {
-            Ok(news) => news.handle(),
+            // A subscriber of traces is the caller's code, too.
+            Ok(news) => alone(|| news.handle()),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }

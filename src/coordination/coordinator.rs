@@ -4,7 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 use super::agent::{Agent, Hands};
 use super::driver::{Capability, Driver, Key};
 use super::lock::ClusterLock;
-use super::member::{Lost, Member, engine_error};
+use super::member::{Member, engine_error};
+use super::mourning::Lost;
+use super::registry::Registry;
 use super::resource::{OnAbandoned, Resource};
 use super::value::Value;
 use crate::core::member::MemberId;
@@ -112,8 +114,14 @@ impl Connect {
     ) -> Result<(Coordinator, Hands), CoordinationError> {
         let member = Member::join(Arc::clone(&driver), name, self.ttl)?;
         let (agent, hands) = Agent::new(self.min_hold, driver);
-        let (resources, faces) = Default::default();
-        let inner = Inner { member, agent, resources, faces };
+        let told = Arc::downgrade(&agent);
+        // Who waits is refused, and not only when the next look is due.
+        member.on_end(Box::new(move |_| {
+            if let Some(agent) = told.upgrade() {
+                agent.ring_all();
+            }
+        }));
+        let inner = Inner { member, agent, faces: Mutex::default() };
         Ok((Coordinator { inner: Arc::new(inner) }, hands))
     }
 }
@@ -138,7 +146,6 @@ struct Inner {
     member: Arc<Member>,
     agent: Arc<Agent>,
     /// Those in use here, each once.
-    resources: Mutex<HashMap<Key, Weak<Resource>>>,
     faces: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
@@ -204,11 +211,7 @@ impl Coordinator {
     }
 
     fn give_back_unused(&self) {
-        let resources: Vec<_> = {
-            let resources = self.inner.resources.lock();
-            resources.values().filter_map(Weak::upgrade).collect()
-        };
-        for resource in resources {
+        for resource in self.resources().all() {
             // A member that is lost has nothing to give, and no copy of its process gives for it.
             if self.seat().check_process().is_err() {
                 return;
@@ -244,10 +247,13 @@ impl Coordinator {
         Ok(ClusterLock::new(resource))
     }
 
+    pub(crate) fn resources(&self) -> &Registry {
+        self.inner.agent.resources()
+    }
+
     /// Fails if somebody here uses the resource of this key.
     pub(crate) fn check_unused(&self, key: &Key) -> Result<(), CoordinationError> {
-        let resources = self.inner.resources.lock();
-        if resources.get(key).is_none_or(|resource| resource.strong_count() == 0) {
+        if self.resources().get(key).is_none() {
             return Ok(());
         }
         Err(CoordinationError::InUse {
@@ -260,7 +266,7 @@ impl Coordinator {
     pub(crate) fn adopt(&self, key: Key, lock: Arc<Lock>, told: OnAbandoned) -> Arc<Resource> {
         let Inner { member, agent, .. } = &*self.inner;
         let resource = Resource::new(member, agent, key.clone(), lock, told);
-        self.inner.resources.lock().insert(key, Arc::downgrade(&resource));
+        self.resources().put(&key, &resource);
         resource
     }
 
@@ -286,19 +292,11 @@ impl Coordinator {
         key: Key,
         make: impl FnOnce(&Key) -> (Arc<Lock>, OnAbandoned),
     ) -> Arc<Resource> {
-        let mut resources = self.inner.resources.lock();
-        if let Some(resource) = resources.get(&key).and_then(Weak::upgrade) {
-            return resource;
-        }
-        let (lock, told) = make(&key);
-        let Inner { member, agent, .. } = &*self.inner;
-        let resource = Resource::new(member, agent, key.clone(), lock, told);
-        // Those that nobody uses any more go when they are half of what there is.
-        if resources.len() >= 64 && resources.len() == resources.capacity() {
-            resources.retain(|_, resource| resource.strong_count() > 0);
-        }
-        resources.insert(key, Arc::downgrade(&resource));
-        resource
+        self.resources().get_or_make(&key, || {
+            let (lock, told) = make(&key);
+            let Inner { member, agent, .. } = &*self.inner;
+            Resource::new(member, agent, key.clone(), lock, told)
+        })
     }
 
     /// What a face keeps for all who use it by way of this member; made by the first of them.

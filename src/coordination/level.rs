@@ -46,6 +46,8 @@ impl ClusterLevel {
         for lock in set.locks() {
             key(set, &lock)?;
         }
+        // Nobody else finds it unused meanwhile.
+        let _extending = coordinator.resources().extend();
         coordinator.check_unused(&key(set, set.top())?)?;
         let level = Self {
             coordinator: coordinator.clone(),

@@ -6,12 +6,9 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::driver::{Driver, Key, Seat, Stored, Swap, Version};
+use super::mourning::{Lost, Mourning, OnLost};
 use crate::core::member::MemberId;
 use crate::core::record::Moment;
 use crate::error::{CoordinationError, DriverError, DriverErrorKind};
@@ -28,9 +26,6 @@ const FOR_LIFE: u64 = u64::MAX;
 /// A deadline that has passed, whatever the clock says.
 const LOST: u64 = 0;
 
-/// Called when a member is lost, with why.
-type OnLost = Box<dyn FnOnce(&CoordinationError) + Send>;
-
 /// A member, and the engine that it is a member at.
 pub(crate) struct Member {
     driver: Arc<dyn Driver>,
@@ -38,23 +33,12 @@ pub(crate) struct Member {
     at: Arc<str>,
     /// Until when it lives for certain, in milliseconds on the driver's clock.
     until_ms: AtomicU64,
-    lost: OnceLock<CoordinationError>,
-    /// Whom to tell of its end.
-    mourners: Mutex<Mourners>,
+    mourning: Arc<Mourning>,
     /// A thread beats as long as this end of its channel is there.
     keeper: OnceLock<Sender<()>>,
     /// What the process knows of what it holds, by the key it is stored under.
     known: Mutex<HashMap<Key, Arc<dyn Any + Send + Sync>>>,
     pid: u32,
-}
-
-#[derive(Default)]
-struct Mourners {
-    /// Told however it ended.
-    calls: Vec<OnLost>,
-    /// Told unless it left, since whoever leaves knows.
-    surprised: Vec<OnLost>,
-    wakers: Vec<Waker>,
 }
 
 impl Member {
@@ -73,8 +57,7 @@ impl Member {
             driver,
             seat,
             at: Arc::clone(&at),
-            lost: OnceLock::new(),
-            mourners: Mutex::default(),
+            mourning: Arc::default(),
             keeper: OnceLock::new(),
             known: Mutex::default(),
             pid: std::process::id(),
@@ -129,7 +112,7 @@ impl Member {
     fn check_time(&self) -> Result<(), CoordinationError> {
         let until_ms = self.until_ms.load(Ordering::Acquire);
         if until_ms == LOST {
-            return Err(self.lost.get().cloned().unwrap_or_else(|| self.obituary("it left")));
+            return Err(self.mourning.lost().cloned().unwrap_or_else(|| self.obituary("it left")));
         }
         if self.driver.now().0 < until_ms {
             return Ok(());
@@ -161,28 +144,17 @@ impl Member {
 
     /// Calls when the member is lost, but not when it leaves; at once, if it is lost.
     pub(crate) fn on_lost(&self, call: OnLost) {
-        self.mourn_with(call, |mourners| &mut mourners.surprised);
+        self.mourning.on_lost(call);
     }
 
     /// Calls when the member is no more, also because it left; at once, if it is no more.
     pub(crate) fn on_end(&self, call: OnLost) {
-        self.mourn_with(call, |mourners| &mut mourners.calls);
-    }
-
-    fn mourn_with(&self, call: OnLost, among: impl FnOnce(&mut Mourners) -> &mut Vec<OnLost>) {
-        let mut mourners = self.mourners.lock();
-        match self.lost.get() {
-            None => among(&mut mourners).push(call),
-            Some(error) => {
-                drop(mourners);
-                call(error);
-            }
-        }
+        self.mourning.on_end(call);
     }
 
     /// The member's end, to be awaited.
-    pub(crate) fn lost(self: &Arc<Self>) -> Lost {
-        Lost { member: Arc::clone(self) }
+    pub(crate) fn lost(&self) -> Lost {
+        self.mourning.future()
     }
 
     /// Leaves: nothing is held any more by the time others hear of it.
@@ -190,8 +162,7 @@ impl Member {
         if self.until_ms.load(Ordering::Acquire) == LOST {
             return Ok(());
         }
-        let knows = std::mem::take(&mut self.mourners.lock().surprised);
-        drop(knows);
+        self.mourning.leave();
         self.lose("it left");
         self.seat.leave().map_err(|error| engine_error("leaving".to_owned(), &self.at, error))
     }
@@ -219,17 +190,7 @@ impl Member {
     }
 
     fn mourn(&self, reason: &str) {
-        let error = self.obituary(reason);
-        let Mourners { calls, surprised, wakers } = {
-            let mut mourners = self.mourners.lock();
-            if self.lost.set(error.clone()).is_err() {
-                return;
-            }
-            std::mem::take(&mut *mourners)
-        };
-        tracing::warn!(%error, "member lost");
-        calls.into_iter().chain(surprised).for_each(|call| call(&error));
-        wakers.into_iter().for_each(Waker::wake);
+        self.mourning.end(&self.obituary(reason));
     }
 
     /// Says once more that the member lives; returns when to say so again, or `None` if it is lost.
@@ -336,7 +297,7 @@ impl fmt::Debug for Member {
         f.debug_struct("Member")
             .field("id", self.id())
             .field("at", &self.at)
-            .field("lost", &self.lost.get().is_some())
+            .field("lost", &self.mourning.lost().is_some())
             .finish_non_exhaustive()
     }
 }
@@ -356,32 +317,5 @@ fn keep_alive(member: &Weak<Member>, gone: &Receiver<()>, ttl: Duration) {
     while gone.recv_timeout(pause) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
         let Some(next) = member.upgrade().and_then(|member| member.beat(ttl)) else { return };
         pause = next;
-    }
-}
-
-/// Resolves when the member is lost, with why.
-///
-/// # Cancel safety
-/// Dropping it changes nothing.
-#[derive(Debug)]
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct Lost {
-    member: Arc<Member>,
-}
-
-impl Future for Lost {
-    type Output = CoordinationError;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CoordinationError> {
-        let waker = cx.waker().clone();
-        let mut mourners = self.member.mourners.lock();
-        match self.member.lost.get() {
-            Some(error) => Poll::Ready(error.clone()),
-            None => {
-                mourners.wakers.retain(|known| !known.will_wake(&waker));
-                mourners.wakers.push(waker);
-                Poll::Pending
-            }
-        }
     }
 }

@@ -9,12 +9,15 @@
 //! others through a watch, time through the agent.
 
 mod bell;
+mod entry;
+mod leftover;
 mod rivals;
 mod round;
 
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -25,16 +28,18 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use self::bell::{Bell, Echo};
+use self::entry::Entry;
+pub(crate) use self::leftover::Leftover;
 use self::rivals::Rivals;
 pub(crate) use self::rivals::Upgrading;
 use self::round::{End, State};
 use super::agent::Agent;
-use super::driver::{Key, Version};
+use super::driver::Key;
 use super::elsewhere::Elsewhere;
 use super::member::Member;
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
-use crate::core::record::{Abandonment, Moment, Record, TOKENS_PER_GRANT, Unreadable};
+use crate::core::record::{Abandonment, Moment, Record, TOKENS_PER_GRANT};
 use crate::error::CoordinationError;
 use crate::hold::{Lock, Waiter};
 
@@ -62,9 +67,8 @@ pub(crate) struct Recalled {
 }
 
 pub(crate) struct Resource {
-    member: Arc<Member>,
+    entry: Entry,
     agent: Arc<Agent>,
-    key: Key,
     lock: Arc<Lock>,
     /// Whether what nobody here uses is kept until another member asks for it, or given back.
     cached: AtomicBool,
@@ -89,6 +93,8 @@ pub(crate) struct Resource {
     bell: Arc<Bell>,
     /// Whether the agent was told of news, and nobody looked since.
     is_rung: AtomicBool,
+    /// Whether it may have been granted something by the record of which it does not know.
+    takes_over: AtomicBool,
     echo: Echo,
     on_abandoned: OnAbandoned,
     on_broken: OnceLock<OnBroken>,
@@ -111,7 +117,11 @@ struct Turn {
     by: Option<ThreadId>,
     /// There was news meanwhile.
     again: bool,
+    /// What is to be carried out in the next round.
+    orders: Vec<Order>,
 }
+
+type Order = Box<dyn FnOnce(&mut State) + Send>;
 
 /// What an owner is about to ask of the lock, and will ask whatever comes of it.
 #[derive(Clone, Debug)]
@@ -168,18 +178,19 @@ impl Resource {
         lock: Arc<Lock>,
         on_abandoned: OnAbandoned,
     ) -> Arc<Self> {
+        let (member, name) = (Arc::clone(member), lock.name().to_string().into());
         let elsewhere = Elsewhere::new(&lock, format!("elsewhere at {}", member.at()).into());
         let owner = elsewhere.owner().clone();
         let resource = Arc::new_cyclic(|me: &Weak<Self>| Self {
-            member: Arc::clone(member),
+            entry: Entry { member, key, name },
             agent: Arc::clone(agent),
-            key,
             lock,
             cached: AtomicBool::new(false),
             turn: Mutex::new(Turn {
                 state: Some(Box::new(State::new(elsewhere))),
                 by: None,
                 again: false,
+                orders: Vec::new(),
             }),
             turned: Condvar::new(),
             expected: AtomicUsize::new(0),
@@ -192,6 +203,7 @@ impl Resource {
             alarm: Mutex::new(None),
             bell: Arc::new(Bell::new(Weak::clone(me), owner)),
             is_rung: AtomicBool::new(false),
+            takes_over: AtomicBool::new(false),
             echo: Echo::default(),
             on_abandoned,
             on_broken: OnceLock::new(),
@@ -209,7 +221,7 @@ impl Resource {
     }
 
     pub(crate) fn member(&self) -> &Arc<Member> {
-        &self.member
+        &self.entry.member
     }
 
     pub(crate) fn on_broken(&self, call: OnBroken) {
@@ -278,7 +290,7 @@ impl Resource {
     pub(crate) fn mark_at_once(&self) -> Option<u64> {
         let breaks = self.breaks.load(Ordering::Acquire);
         let for_ever = self.until_ms.load(Ordering::Acquire) == FOR_EVER;
-        if self.member.lives_as_its_process() && for_ever {
+        if self.entry.member.lives_as_its_process() && for_ever {
             Some(breaks)
         } else {
             self.mark_by_time()
@@ -292,9 +304,9 @@ impl Resource {
 
     /// Fails unless what was held at this mark is held still.
     pub(crate) fn check(&self, mark: u64) -> Result<(), CoordinationError> {
-        self.member.check()?;
+        self.entry.member.check()?;
         let until_ms = self.until_ms.load(Ordering::Acquire);
-        let over = until_ms != FOR_EVER && self.member.now().0 >= until_ms;
+        let over = until_ms != FOR_EVER && self.entry.member.now().0 >= until_ms;
         if over || !self.is_intact(mark) { Err(self.broken()) } else { Ok(()) }
     }
 
@@ -304,11 +316,10 @@ impl Resource {
     }
 
     pub(crate) fn broken(&self) -> CoordinationError {
-        CoordinationError::Broken { resource: self.name(), at: Arc::clone(self.member.at()) }
-    }
-
-    fn name(&self) -> Arc<str> {
-        self.lock.name().to_string().into()
+        CoordinationError::Broken {
+            resource: Arc::clone(&self.entry.name),
+            at: Arc::clone(self.entry.member.at()),
+        }
     }
 
     /// The next fencing token of what the member holds: greater than all that anybody had before whose hold conflicted.
@@ -319,7 +330,7 @@ impl Resource {
         if let Some(token) = self.tokens.lock().next() {
             return Ok(token);
         }
-        let me = self.member.id();
+        let me = self.entry.member.id();
         let first = self.update(|record| {
             record.renumber(me);
             Ok(record.holder(me).map(|holder| holder.token))
@@ -341,43 +352,12 @@ impl Resource {
         &self,
         change: impl FnMut(&mut Record) -> Result<R, CoordinationError>,
     ) -> Result<R, CoordinationError> {
-        self.update_to(change).map(|(result, _)| result)
-    }
-
-    /// As [`update`](Self::update); says as which version the record is stored then.
-    fn update_to<R>(
-        &self,
-        mut change: impl FnMut(&mut Record) -> Result<R, CoordinationError>,
-    ) -> Result<(R, Version), CoordinationError> {
-        let member = &self.member;
-        member.update_to(&self.key, |bytes| {
-            let mut record = Record::decode(bytes).map_err(|error| self.unreadable(error))?;
-            record.expire(member.now());
-            let result = change(&mut record)?;
-            let content = record.encode().map_err(|too_large| CoordinationError::TooLarge {
-                resource: self.name(),
-                at: Arc::clone(member.at()),
-                bytes: too_large.bytes,
-            })?;
-            let untouched = bytes.is_none() && record.is_untouched();
-            Ok(((!untouched).then_some(content), result))
-        })
+        self.entry.update(change)
     }
 
     /// The record as it is.
     pub(crate) fn record(&self) -> Result<Record, CoordinationError> {
-        let stored = self.member.read(&self.key)?;
-        Record::decode(stored.content.as_deref()).map_err(|error| self.unreadable(error))
-    }
-
-    fn unreadable(&self, error: Unreadable) -> CoordinationError {
-        let (resource, at) = (self.name(), Arc::clone(self.member.at()));
-        match error {
-            Unreadable::Format(format) => CoordinationError::UnknownFormat { resource, at, format },
-            Unreadable::Damaged(reason) => {
-                CoordinationError::Damaged { resource, at, reason: reason.into() }
-            }
-        }
+        self.entry.read()
     }
 
     /// Asks the coordinator ahead of the lock, in this thread, so that the lock is free by then if it can be. It stays so as long as the
@@ -389,7 +369,7 @@ impl Resource {
         self: &Arc<Self>,
         foresight: Foresight,
     ) -> Result<Expected, CoordinationError> {
-        self.member.check()?;
+        self.entry.member.check()?;
         let expected = Expected::new(self);
         let held = self.lock.held();
         let free = match foresight.from {
@@ -471,19 +451,27 @@ impl Resource {
         }
     }
 
+    /// Settles, and has the order carried out in the first round. In the middle of settling, in the one that follows.
+    ///
+    /// # Errors
+    /// Why the first round could not do all there was to do.
     fn take_turn(
         &self,
         waits: bool,
-        prepare: impl FnOnce(&mut State),
+        order: impl FnOnce(&mut State) + Send + 'static,
     ) -> Result<(), CoordinationError> {
         let own = thread::current().id();
         let mut turn = self.turn.lock();
-        let mut prepare = Some(prepare);
+        let (mut order, mut first) = (Some(order), None);
         loop {
-            let Some(mut state) = turn.state.take() else {
-                // Whoever settles in the middle of settling was called by a waiter that was just told.
+            let Some(state) = turn.state.take() else {
                 turn.again = true;
-                if !waits || turn.by == Some(own) {
+                // Whoever settles in the middle of settling was called by a waiter that was just told.
+                let nested = turn.by == Some(own);
+                if nested {
+                    turn.orders.extend(order.take().map(|order| Box::new(order) as Order));
+                }
+                if nested || !waits {
                     return Ok(());
                 }
                 self.turned.wait(&mut turn);
@@ -491,23 +479,53 @@ impl Resource {
             };
             turn.by = Some(own);
             turn.again = false;
+            let orders = std::mem::take(&mut turn.orders);
             drop(turn);
-            // What there was news of is found now.
-            self.is_rung.swap(false, Ordering::AcqRel);
-            if let Some(prepare) = prepare.take() {
-                prepare(&mut state);
-            }
-            let result = self.round(&mut state);
+            let (state, result) = self.carry_out(state, orders, order.take());
             turn = self.turn.lock();
             turn.state = Some(state);
             turn.by = None;
+            let result = result.unwrap_or_else(|panic| {
+                self.turned.notify_all();
+                resume_unwind(panic)
+            });
+            let first = first.get_or_insert(result);
             if turn.again {
                 continue;
             }
             drop(turn);
             self.turned.notify_all();
-            return result;
+            return first.clone();
         }
+    }
+
+    /// Makes one round. The state comes back from one that panics, too: else nobody would ever have a turn again.
+    fn carry_out(
+        &self,
+        mut state: Box<State>,
+        orders: Vec<Order>,
+        order: Option<impl FnOnce(&mut State)>,
+    ) -> (Box<State>, thread::Result<Result<(), CoordinationError>>) {
+        // What there was news of is found now.
+        self.is_rung.swap(false, Ordering::AcqRel);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            orders.into_iter().for_each(|order| order(&mut state));
+            order.into_iter().for_each(|order| order(&mut state));
+            self.round(&mut state)
+        }));
+        (state, result)
+    }
+
+    /// Has this one find out what the record gives the member, since another that stood for it here is no more.
+    fn take_over(&self) {
+        self.takes_over.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// Tells whether another stands for the record now.
+    fn is_succeeded(&self) -> bool {
+        let stands = self.agent.resources().get(&self.entry.key);
+        stands.is_some_and(|stands| !std::ptr::eq(&*stands, self))
     }
 
     /// Tells whether nobody but this knows the lock.
@@ -549,26 +567,18 @@ impl Drop for Resource {
     /// Nobody here uses it any more, so what is cached of it is of no use.
     fn drop(&mut self) {
         let Some(state) = self.turn.get_mut().state.take() else { return };
-        if !state.has_part() {
-            return;
+        if state.has_part() || self.takes_over.load(Ordering::Acquire) {
+            let ended = self.ended(&state);
+            self.agent.say(Leftover::new(self.entry.clone(), ended));
         }
-        let (me, now) = (self.member.id(), self.member.now());
-        let _ = self.update(|record| {
-            record.withdraw(me, now);
-            // Somebody here may use the resource anew, and what that one was granted is not this one's to give back.
-            if state.knows(record.holder(me)) {
-                record.lower(me, None, now);
-            }
-            Ok(())
-        });
     }
 }
 
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resource")
-            .field("key", &self.key)
-            .field("at", self.member.at())
+            .field("key", &self.entry.key)
+            .field("at", self.entry.member.at())
             .field("lock", &self.lock.held())
             .field("state", &self.turn.try_lock().map(|turn| format!("{:?}", turn.state)))
             .finish_non_exhaustive()

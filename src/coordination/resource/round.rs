@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::leftover::Ended;
 use super::{FOR_EVER, Foresight, Recalled, Resource, User};
 use crate::clock;
 use crate::coordination::driver::{Reporter, Subject, Watch};
@@ -128,7 +129,11 @@ impl Resource {
     }
 
     fn rounds(&self, state: &mut State) -> Result<(), CoordinationError> {
-        self.member.check()?;
+        self.entry.member.check()?;
+        if self.is_succeeded() {
+            return Ok(());
+        }
+        state.unsure |= self.takes_over.swap(false, Ordering::AcqRel);
         loop {
             self.collect(state);
             let want = self.want(state);
@@ -209,7 +214,7 @@ impl Resource {
     /// Hears of changes of the record, as long as the member has part in it.
     fn watch(&self, state: &mut State) -> Result<(), CoordinationError> {
         if state.watch.is_none() {
-            state.watch = Some(self.watch_subject(Subject::Record(self.key.clone()))?);
+            state.watch = Some(self.watch_subject(Subject::Record(self.entry.key.clone()))?);
         }
         Ok(())
     }
@@ -223,23 +228,19 @@ impl Resource {
                 resource.ring();
             }
         });
-        let watch = self.member.driver().watch(subject, reporter);
-        watch.map_err(|error| self.member.engine_error(self.key.as_str(), error))
+        let watch = self.entry.member.driver().watch(subject, reporter);
+        watch.map_err(|error| self.entry.member.engine_error(self.entry.key.as_str(), error))
     }
 
     /// Brings the record in line with what is kept and wanted here, and looks at it.
     fn consult(&self, state: &State, want: Option<&Want>) -> Result<View, CoordinationError> {
-        let (me, now) = (self.member.id(), self.member.now());
+        let (me, now) = (self.entry.member.id(), self.entry.member.now());
         let leaves = if self.lock.is_deleted() { None } else { state.elsewhere.leaves() };
-        let gives_up = leaves != Some(Mode::Exclusive)
-            && state.granted.is_some_and(|grant| grant.mode == Mode::Exclusive);
-        let abandoned = if gives_up { self.lock.abandoned_by() } else { None };
-        let previous = abandoned.as_ref().and_then(|told| self.previous(told));
+        let gives_up = leaves != Some(Mode::Exclusive);
+        let ended = if gives_up { self.ended(state) } else { None };
         let change = |record: &mut Record| {
-            match (&previous, &abandoned) {
-                (Some(previous), _) => record.pass_on(me, previous.clone()),
-                (None, Some(owner)) => record.abandon(self.party(owner), now),
-                (None, None) => {}
+            if let Some(ended) = &ended {
+                ended.tell(record, me, now);
             }
             let held = record.holder(me).is_some();
             let end = state.end.as_ref();
@@ -250,21 +251,31 @@ impl Resource {
             let deadlock = self.ask(record, want, now);
             Ok(View { held, ends, ..self.look(record, state, want, deadlock) })
         };
-        let (view, is_outdated) = self.echo.while_looking(|| self.update_to(change))?;
+        let (view, is_outdated) = self.echo.while_looking(|| self.entry.update_to(change))?;
         if is_outdated {
             self.ring();
         }
-        if abandoned.is_some() {
+        if ended.is_some() {
             // Whoever is next hears of it from the record.
             self.lock.take_abandoned();
         }
         Ok(view)
     }
 
+    /// Who ended without releasing what the member holds exclusively, if nobody was told.
+    pub(super) fn ended(&self, state: &State) -> Option<Ended> {
+        state.granted.filter(|grant| grant.mode == Mode::Exclusive)?;
+        let owner = self.lock.abandoned_by()?;
+        Some(match self.previous(&owner) {
+            Some(previous) => Ended::Before(previous),
+            None => Ended::Here(self.party(&owner)),
+        })
+    }
+
     /// Tells whether the record has this member hold more than is left to its owners. What it waited for and was granted since is
     /// not too much.
     fn is_to_lower(&self, record: &Record, state: &State, leaves: Option<Mode>) -> bool {
-        let Some(holder) = record.holder(self.member.id()) else { return false };
+        let Some(holder) = record.holder(self.entry.member.id()) else { return false };
         let known = state.granted_token() == Some(holder.token);
         (known || !state.waits)
             && leaves.is_none_or(|leaves| holder.mode != leaves && holder.mode.covers(leaves))
@@ -272,7 +283,7 @@ impl Resource {
 
     /// Asks for what is wanted, if anything; tells whether that would deadlock.
     fn ask(&self, record: &mut Record, want: Option<&Want>, now: Moment) -> bool {
-        let me = self.member.id();
+        let me = self.entry.member.id();
         let Some(want) = want else {
             record.withdraw(me, now);
             return false;
@@ -286,14 +297,14 @@ impl Resource {
 
     fn party(&self, owner: &Arc<str>) -> Party {
         Party {
-            member: self.member.id().clone(),
+            member: self.entry.member.id().clone(),
             owner: Arc::clone(owner),
             lifetime_ms: self.lifetime_ms(),
         }
     }
 
     fn look(&self, record: &Record, state: &State, want: Option<&Want>, deadlock: bool) -> View {
-        let me = self.member.id();
+        let me = self.entry.member.id();
         let holder = record.holder(me).cloned();
         let has = |mode| holder.as_ref().is_some_and(|holder| holder.mode.covers(mode));
         let blocked = want.is_some_and(|want| !has(want.mode));
@@ -396,15 +407,17 @@ impl Resource {
                 let watch = self.watch_subject(Subject::Member(other.clone()))?;
                 state.watched.insert(other.clone(), watch);
             }
-            let alive = self.member.driver().is_alive(other);
-            if !alive.map_err(|error| self.member.engine_error(self.key.as_str(), error))? {
+            let alive = self.entry.member.driver().is_alive(other);
+            if !alive
+                .map_err(|error| self.entry.member.engine_error(self.entry.key.as_str(), error))?
+            {
                 dead.push(other);
             }
         }
         if dead.is_empty() {
             return Ok(false);
         }
-        let now = self.member.now();
+        let now = self.entry.member.now();
         self.update(|record| {
             dead.iter().for_each(|member| record.bury(member, now));
             Ok(())
@@ -447,14 +460,14 @@ impl Resource {
         let here = state.elsewhere.look();
         let used = here.held.is_some() || here.head.is_some() || self.is_expected();
         let until = state.granted?.since.plus_ms(self.agent.min_hold_ms());
-        (used && until > self.member.now()).then_some(until)
+        (used && until > self.entry.member.now()).then_some(until)
     }
 
     /// Comes back by itself when something may have happened that nobody reports.
     fn set_alarm(&self, state: &State, view: &View) {
         if view.waits || state.watch.is_some() {
-            let poll = self.member.driver().poll_interval().as_millis() as u64;
-            self.ring_at(self.member.now().plus_ms(poll));
+            let poll = self.entry.member.driver().poll_interval().as_millis() as u64;
+            self.ring_at(self.entry.member.now().plus_ms(poll));
         }
         if let Some(end) = view.first_end {
             self.ring_at(end);
@@ -479,18 +492,18 @@ impl Resource {
         state.unsure |= error.is_transient();
         if state.failures == 0 {
             let again = if error.is_transient() { "will try again" } else { UNREADABLE };
-            tracing::warn!(resource = %self.key, %error, "{again}");
+            tracing::warn!(resource = %self.entry.key, %error, "{again}");
         }
         if state.has_part() {
             let pause_ms = pause_ms(state.failures, error.is_transient());
-            self.ring_at(self.member.now().plus_ms(pause_ms));
+            self.ring_at(self.entry.member.now().plus_ms(pause_ms));
         }
         state.failures = state.failures.saturating_add(1);
     }
 
     fn recover(&self, state: &mut State) {
         if std::mem::take(&mut state.failures) > 0 {
-            tracing::info!(resource = %self.key, "its record is as it should be again");
+            tracing::info!(resource = %self.entry.key, "its record is as it should be again");
         }
     }
 }
@@ -500,7 +513,7 @@ const UNREADABLE: &str = "nobody gets this until its record is repaired or remov
 
 /// How long to wait before the engine is asked again, after so many failures in a row: longer each time. An engine out of reach is
 /// back by itself; what somebody has to repair is reported when it is, and looked at now and then should the report be lost.
-fn pause_ms(failures: u32, is_transient: bool) -> u64 {
+pub(super) fn pause_ms(failures: u32, is_transient: bool) -> u64 {
     const FIRST_MS: u64 = 100;
     const TRANSIENT_MS_MAX: u64 = 1_000;
     const LASTING_MS_MAX: u64 = 60_000;
