@@ -1,7 +1,7 @@
 //! What lies beyond the process: whoever grants the locks of a set to this process among others.
 
 use std::fmt;
-use std::panic::RefUnwindSafe;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::core::mode::Mode;
@@ -28,12 +28,19 @@ pub(crate) trait Beyond: fmt::Debug + Send + Sync + RefUnwindSafe {
     /// Makes one attempt to be granted what this asks for; whether it was, the lock knows.
     fn ask(&self, lock: &Arc<Lock>, asked: &AskedBeyond<'_>) -> Result<(), Outside>;
 
+    /// Has an owner here go before whoever comes anew elsewhere, when it upgrades what it holds of the lock, for as long as what
+    /// this returns is kept.
+    fn hold_off(&self, lock: &Arc<Lock>) -> Option<HeldOff>;
+
     /// Waits until this process was granted a lock that no owner elsewhere can be using.
     fn bring(&self, lock: &Arc<Lock>, mode: Mode) -> Result<(), Outside>;
 
     /// The next fencing token of what this process was granted of the lock.
     fn token(&self, lock: &Arc<Lock>) -> Result<u64, Outside>;
 }
+
+/// Newcomers elsewhere that come after an upgrade here.
+pub(crate) type HeldOff = Box<dyn fmt::Debug + Send + Sync + UnwindSafe + RefUnwindSafe>;
 
 /// What one attempt asks for.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::coordinator::{Coordinator, key_of};
 use super::driver::Key;
 use super::resource::{Foresight, OnAbandoned, Resource};
-use crate::beyond::{AskedBeyond, Beyond};
+use crate::beyond::{AskedBeyond, Beyond, HeldOff};
 use crate::core::mode::Mode;
 use crate::error::{AcquireError, CoordinationError, Outside};
 use crate::hold::Lock;
@@ -131,6 +131,11 @@ impl Beyond for ClusterLevel {
             waits: false,
         };
         self.known(lock)?.foresee(foresight).map(drop).map_err(Box::new)
+    }
+
+    fn hold_off(&self, lock: &Arc<Lock>) -> Option<HeldOff> {
+        let resource = self.known(lock).ok()?;
+        Some(Box::new(resource.hold_off()))
     }
 
     fn bring(&self, lock: &Arc<Lock>, mode: Mode) -> Result<(), Outside> {

@@ -3,6 +3,7 @@
 //! Of two conversions that wait for each other one is refused. But whoever comes anew elsewhere, for whom `Elsewhere` converts
 //! what it holds here, comes after any upgrade: as in one lock, where such a one converts nothing.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -29,6 +30,10 @@ struct Standing {
 #[derive(Debug)]
 #[must_use = "newcomers elsewhere stand in line when it is dropped"]
 pub(crate) struct Upgrading(Arc<Resource>);
+
+/// A count, which no panic leaves half changed.
+impl UnwindSafe for Upgrading {}
+impl RefUnwindSafe for Upgrading {}
 
 impl Drop for Upgrading {
     fn drop(&mut self) {
