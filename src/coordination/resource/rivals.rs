@@ -75,11 +75,13 @@ impl Resource {
     pub(super) fn claim_for(&self, state: &mut State, recall: Recall) -> Result<(), Refused> {
         // What lets others go comes before the mutex: under it, nobody is told.
         state.elsewhere.drop_other_claim(recall.mode);
+        // Where it converts nothing, the queue has it go after upgrades by itself.
+        let newcomer = !recall.converts && state.elsewhere.mode().is_some();
         let mut standing = self.rivals.0.lock();
-        if !recall.converts && standing.upgrading > 0 {
+        if newcomer && standing.upgrading > 0 {
             return Ok(());
         }
-        standing.newcomer = !recall.converts;
+        standing.newcomer = newcomer;
         state.elsewhere.claim(recall.mode, recall.priority, &self.waker())
     }
 
