@@ -31,6 +31,10 @@ pub(crate) trait Beyond: fmt::Debug + Send + Sync + RefUnwindSafe {
     /// Makes one attempt to be granted what this asks for; whether it was, the lock knows.
     fn ask(&self, lock: &Arc<Lock>, asked: &AskedBeyond<'_>) -> Result<Promise, Outside>;
 
+    /// Has an owner here go before whoever comes anew elsewhere, when it upgrades what it holds of the lock, for as long as what
+    /// this returns is kept.
+    fn hold_off(&self, lock: &Arc<Lock>) -> Option<Promise>;
+
     /// Waits until this process was granted a lock that no owner elsewhere can be using.
     fn bring(&self, lock: &Arc<Lock>, mode: Mode) -> Result<(), Outside>;
 
@@ -38,7 +42,8 @@ pub(crate) trait Beyond: fmt::Debug + Send + Sync + RefUnwindSafe {
     fn token(&self, lock: &Arc<Lock>) -> Result<u64, Outside>;
 }
 
-/// Kept as long as an attempt for several locks lasts, so that what it was granted is not taken for unused before it has the last.
+/// Kept as long as what it promises is to hold: that what an attempt was granted is not taken for unused before it has the last, or
+/// that newcomers elsewhere come after an upgrade here.
 pub(crate) type Promise = Box<dyn Promised>;
 
 /// Something that is done with when it is dropped.

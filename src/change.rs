@@ -187,11 +187,13 @@ pub struct UpgradeNames<H> {
     /// What is held of the set, while part of it waits. It comes back with the outcome; if that is never taken, since the
     /// request was forgotten, nobody can give it back a second time.
     away: Option<SetHold>,
+    /// Kept until the outcome is there.
+    held_off: Option<Promise>,
 }
 
 impl<H: Holder> UpgradeNames<H> {
     pub(crate) fn new(holder: Result<H, UpgradeError>, names: Names) -> Self {
-        Self { holder: Some(holder), names, before: None, member: None, away: None }
+        Self { holder: Some(holder), names, before: None, member: None, away: None, held_off: None }
     }
 
     fn refuse_stuck(seat: &Seat<'_>, upgrading: Upgrading, waits: Patience) -> UpgradeError {
@@ -240,6 +242,8 @@ impl<H: Holder> Target for UpgradeNames<H> {
                 self.member = member;
                 let conversion = hold.conversion(seat.set, member, to, seat.owner);
                 let conversion = conversion.after(hold.stronger_than(seat.set, &before));
+                let beyond = seat.set.beyond();
+                self.held_off = beyond.and_then(|beyond| beyond.hold_off(conversion.lock()));
                 self.away = seat.hold.take();
                 Some(Task::Convert(conversion))
             }

@@ -212,6 +212,10 @@ impl Conversion {
         Self { owner: owner.clone(), from: hold.mode, hold, to, before: Vec::new() }
     }
 
+    pub(crate) fn lock(&self) -> &Arc<Lock> {
+        &self.hold.lock
+    }
+
     /// Goes with these, in the order in which they were converted: if nothing comes of one, nothing comes of all.
     pub(crate) fn after(self, before: Vec<(Hold, Mode)>) -> Self {
         Self { before, ..self }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::coordinator::{Coordinator, key_of};
 use super::driver::Key;
-use super::resource::{Expected, Foresight, OnAbandoned, Resource};
+use super::resource::{Expected, Foresight, OnAbandoned, Resource, Upgrading};
 use crate::beyond::{AskedBeyond, Beyond, Promise, Promised};
 use crate::core::mode::Mode;
 use crate::error::{AcquireError, CoordinationError, Outside};
@@ -88,6 +88,8 @@ impl ClusterLevel {
 
 impl Promised for Expected {}
 
+impl Promised for Upgrading {}
+
 impl Beyond for ClusterLevel {
     fn adopt(&self, lock: &Arc<Lock>) -> Vec<Arc<Lock>> {
         let Some(set) = self.set.upgrade() else { return Vec::new() };
@@ -143,6 +145,11 @@ impl Beyond for ClusterLevel {
             Ok(expected) => Ok(Box::new(expected)),
             Err(error) => Err(Box::new(error)),
         }
+    }
+
+    fn hold_off(&self, lock: &Arc<Lock>) -> Option<Promise> {
+        let resource = self.known(lock).ok()?;
+        Some(Box::new(resource.hold_off()))
     }
 
     fn bring(&self, lock: &Arc<Lock>, mode: Mode) -> Result<(), Outside> {

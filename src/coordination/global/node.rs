@@ -16,7 +16,7 @@ pub(super) use self::line::PlaceId;
 use self::line::{Line, Stage};
 use super::value::{check_one, greatest_within, least};
 use super::{CallBack, GlobalLockEvent, LockValue};
-use crate::coordination::resource::{Resource, User};
+use crate::coordination::resource::{Resource, Upgrading, User};
 use crate::coordination::stake::Stake;
 use crate::core::held::Held;
 use crate::core::mode::Mode;
@@ -47,6 +47,8 @@ pub(super) struct State<V> {
     abandoned: Option<Arc<str>>,
     /// The first in line was refused because of what is granted, and waits until that, or what others want, changes.
     is_hopeless: bool,
+    /// There while an upgrade waits that goes before nodes which hold nothing.
+    held_off: Option<Upgrading>,
 }
 
 impl<V: LockValue> Node<V> {
@@ -63,6 +65,7 @@ impl<V: LockValue> Node<V> {
                 token: None,
                 abandoned: None,
                 is_hopeless: false,
+                held_off: None,
             }),
             decided: Condvar::new(),
             subscribers: Mutex::default(),
@@ -283,6 +286,14 @@ impl<V: LockValue> Node<V> {
 
     /// Does whatever there is to do here.
     fn advance(&self, state: &mut State<V>) {
+        self.decide_those_due(state);
+        let keeps = |(value, stage): (V, &Stage)| value.keeps() && matches!(stage, Stage::Waits);
+        if !state.line.front().is_some_and(keeps) {
+            state.held_off = None;
+        }
+    }
+
+    fn decide_those_due(&self, state: &mut State<V>) {
         loop {
             self.trim(state);
             let Some((value, Stage::Waits)) = state.line.front() else {
@@ -325,6 +336,7 @@ impl<V: LockValue> Node<V> {
                 return Ok(false);
             }
             if let Some(mode) = wanted {
+                self.hold_off(state, value);
                 result = state.stake.claim(mode, 0, &self.waker);
             }
         }
@@ -332,6 +344,16 @@ impl<V: LockValue> Node<V> {
             Ok(()) if state.stake.claimed().is_some() => Ok(false),
             Ok(()) => Ok(covers(state.stake.mode(), wanted)),
             Err(refusal) => self.refused(state, value, &refusal).map(|()| false),
+        }
+    }
+
+    /// Has an upgrade that keeps go before nodes which hold nothing.
+    fn hold_off(&self, state: &mut State<V>, value: V) {
+        let is_upgrade = value.keeps() && state.stake.mode().is_some();
+        if is_upgrade && state.held_off.is_none() {
+            // What is claimed already is not to be granted here, under the mutex that its waker takes.
+            state.stake.drop_claim();
+            state.held_off = Some(self.resource.hold_off());
         }
     }
 

@@ -3,6 +3,7 @@
 //! Of two conversions that wait for each other one is refused. But whoever comes anew elsewhere, for whom `Elsewhere` converts
 //! what it holds here, comes after any upgrade: as in one lock, where such a one converts nothing.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -29,6 +30,10 @@ struct Standing {
 #[derive(Debug)]
 #[must_use = "newcomers elsewhere stand in line when it is dropped"]
 pub(crate) struct Upgrading(Arc<Resource>);
+
+/// A count, which no panic leaves half changed.
+impl UnwindSafe for Upgrading {}
+impl RefUnwindSafe for Upgrading {}
 
 impl Drop for Upgrading {
     fn drop(&mut self) {
@@ -70,11 +75,13 @@ impl Resource {
     pub(super) fn claim_for(&self, state: &mut State, recall: Recall) -> Result<(), Deadlock> {
         // What lets others go comes before the mutex: under it, nobody is told.
         state.elsewhere.drop_other_claim(recall.mode);
+        // Where it converts nothing, the queue has it go after upgrades by itself.
+        let newcomer = recall.from.is_none() && state.elsewhere.mode().is_some();
         let mut standing = self.rivals.0.lock();
-        if recall.from.is_none() && standing.upgrading > 0 {
+        if newcomer && standing.upgrading > 0 {
             return Ok(());
         }
-        standing.newcomer = recall.from.is_none();
+        standing.newcomer = newcomer;
         state.elsewhere.claim(recall.mode, recall.priority, &self.waker())
     }
 

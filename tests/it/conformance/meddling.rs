@@ -44,13 +44,7 @@ pub(super) fn meddle(
             }
         }
         Bug::LosesWithdrawals if waits_less(&before, &record) => return Meddled::Lost,
-        // Once for each who comes.
-        Bug::LastComeFirst
-            if waiting(&record).is_superset(&waiting(&before))
-                && waiting(&record) != waiting(&before) =>
-        {
-            turn_round(&mut record);
-        }
+        Bug::LastComeFirst if waits_more(&before, &record) => turn_round(&mut record),
         Bug::ForgetsPriorities => forget_priorities(&mut record),
         Bug::ForgetsConversions => record["queue"]["conversions"] = json!([]),
         Bug::TokensComeAgain => record["next_token"] = json!(least_token(&record)),
@@ -100,6 +94,12 @@ fn waiting(record: &Value) -> BTreeSet<String> {
     let converting = list(queue, "conversions").map(|c| c["waiter"]["member"].to_string());
     let members = list(queue, "groups").flat_map(|group| list(group, "members"));
     converting.chain(members.map(|member| member[1]["member"].to_string())).collect()
+}
+
+/// Whether somebody came, and nobody went.
+fn waits_more(before: &Value, after: &Value) -> bool {
+    let (before, after) = (waiting(before), waiting(after));
+    before != after && before.is_subset(&after)
 }
 
 /// Whether somebody waits no more who did, and was granted nothing.

@@ -9,6 +9,8 @@ use tierlock::{
     ALL, AcquireError, BuildError, Error, Level, LevelId, LockManager, MembershipError, Mode,
 };
 
+use crate::support::until;
+
 const SOON: Duration = Duration::from_secs(10);
 
 fn cluster() -> LevelId {
@@ -122,6 +124,32 @@ fn an_upgrade_of_a_name_that_waits_is_not_refused_since_somebody_elsewhere_waits
     let pending = third.acquire(node().exclusive("n1")).enqueue();
     // Longer than a member keeps what others want.
     assert!(!upgrade.wait_timeout(Duration::from_millis(50)));
+    drop(second);
+    assert!(upgrade.wait_timeout(SOON));
+    upgrade.wait().unwrap();
+    assert!(!pending.is_decided());
+    drop(first);
+    assert!(pending.wait_timeout(SOON));
+    pending.wait().unwrap();
+}
+
+#[test]
+fn an_upgrade_of_a_name_is_not_refused_since_somebody_elsewhere_waits() {
+    let [(_a, here), (_b, there), (_c, elsewhere)] = managers("upgrade-first");
+    let (mut first, mut second) = (here.session("first"), there.session("second"));
+    let mut third = elsewhere.session("third");
+    for session in [&mut first, &mut second] {
+        session.acquire([cluster().shared("BIG"), node().shared("n1")]).wait().unwrap();
+    }
+    third.acquire(cluster().shared("BIG")).wait().unwrap();
+    let pending = third.acquire(node().exclusive("n1")).enqueue();
+    // The member heard of it, and lets nobody in.
+    until(|| {
+        let mut last = here.session("last");
+        last.acquire([cluster().shared("BIG"), node().shared("n1")]).now().is_err()
+    });
+    let upgrade = first.upgrade(node(), "n1").enqueue();
+    assert!(!upgrade.is_decided(), "{:?}", upgrade.wait());
     drop(second);
     assert!(upgrade.wait_timeout(SOON));
     upgrade.wait().unwrap();

@@ -118,6 +118,24 @@ fn a_node_that_keeps_what_it_has_goes_before_one_that_called_it_back() {
 }
 
 #[test]
+fn an_upgrade_is_not_a_deadlock_since_a_node_that_holds_nothing_waits() {
+    let nodes = nodes::<3>("anew");
+    let [one, two, three]: [User; 3] = users(&nodes);
+    one.upgrade(Read, SOON).unwrap();
+    three.upgrade(Read, SOON).unwrap();
+    let theirs = asked(&two, Write);
+    soon(|| one.called_back().is_some());
+    let upgrade = asked(&one, Upgrade);
+    // Stands in line in the record, and not before.
+    assert!(is_timed_out(&upgrade.wait_lock(BRIEFLY)) && !theirs.is_decided());
+    three.downgrade(NoLock).unwrap();
+    upgrade.wait_lock(SOON).unwrap();
+    assert!(!theirs.is_decided());
+    one.downgrade(NoLock).unwrap();
+    theirs.wait_lock(SOON).unwrap();
+}
+
+#[test]
 fn when_nobody_wants_it_any_more_a_call_back_is_over_and_those_who_waited_go() {
     let nodes = nodes::<2>("over");
     let [one, two]: [User; 2] = users(&nodes);
