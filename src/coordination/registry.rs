@@ -54,6 +54,11 @@ impl Registry {
         self.of.lock().values().filter_map(Weak::upgrade).collect()
     }
 
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        self.of.lock().len()
+    }
+
     /// For whoever puts a whole level, so that two cannot both find that nobody has it.
     pub(crate) fn extend(&self) -> MutexGuard<'_, ()> {
         self.extending.lock()

@@ -1,5 +1,7 @@
 //! What members do, each step when it is told to, and what that asks of the engine.
 
+mod ends;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
