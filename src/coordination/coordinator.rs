@@ -90,8 +90,14 @@ impl Connect {
     /// [`BadName`](CoordinationError::BadName), [`Engine`](CoordinationError::Engine) if the engine cannot be had or a member of this name
     /// lives.
     pub fn join(self, name: &str) -> Result<Coordinator, CoordinationError> {
+        const TTL_MIN: Duration = Duration::from_millis(1);
         key_of([name], "a member", name)?;
         let driver = self.engine.driver()?;
+        if self.ttl < TTL_MIN {
+            let capability = format!("a time-to-live of {:?}; {TTL_MIN:?} is the least", self.ttl);
+            let (at, capability) = (driver.name().into(), capability.into());
+            return Err(CoordinationError::Incapable { at, capability });
+        }
         if let Some(lacking) = self.required.iter().find(|c| !driver.capabilities().contains(c)) {
             let capability = format!("{lacking:?}").into();
             return Err(CoordinationError::Incapable { at: driver.name().into(), capability });

@@ -130,7 +130,9 @@ impl Beyond for ClusterLevel {
     }
 
     fn check_lock(&self, lock: &Arc<Lock>) -> Result<(), Outside> {
-        self.known(lock)?.hold_mark().map(drop).map_err(Box::new)
+        let resource = self.known(lock)?;
+        resource.member().check_process().map_err(Box::new)?;
+        resource.hold_mark().map(drop).map_err(Box::new)
     }
 
     fn ask(&self, lock: &Arc<Lock>, asked: &AskedBeyond<'_>) -> Result<Promise, Outside> {

@@ -9,7 +9,7 @@ use super::resource::{Expected, Foresight, Resource, Upgrading};
 use crate::acquire::Acquire;
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
-use crate::core::record::Holder;
+use crate::core::record::{Holder, Moment, Record};
 use crate::error::{Abandoned, AcquireError, CoordinationError, HoldError, UpgradeError};
 use crate::name::LockName;
 use crate::owner::Owner;
@@ -54,6 +54,22 @@ pub struct HeldBy {
     pub held_ms: Option<u64>,
     /// How long the hold lasts from now, in milliseconds, if it ends by itself.
     pub left_ms: Option<u64>,
+}
+
+impl HeldBy {
+    /// Who holds what the record is of, as of now.
+    fn holders_of(record: &Record, now: Moment) -> Vec<Self> {
+        let held_by = |holder: &Holder| Self {
+            member: holder.party.member.clone(),
+            owner: Arc::clone(&holder.party.owner),
+            mode: holder.mode,
+            held_ms: Some(now.0.saturating_sub(holder.since.0)),
+            left_ms: holder.until.map(|until| until.0.saturating_sub(now.0)),
+        };
+        let holders = record.holders().iter();
+        let last = holders.filter(|holder| holder.until.is_none_or(|until| until > now));
+        last.map(held_by).collect()
+    }
 }
 
 impl ClusterLock {
@@ -126,17 +142,8 @@ impl ClusterLock {
     /// # Errors
     /// As of any request to the coordinator.
     pub fn holders(&self) -> Result<Vec<HeldBy>, CoordinationError> {
-        let now = self.resource.member().now().0;
-        let record = self.resource.record()?;
-        let held_by = |holder: &Holder| HeldBy {
-            member: holder.party.member.clone(),
-            owner: Arc::clone(&holder.party.owner),
-            mode: holder.mode,
-            held_ms: Some(now.saturating_sub(holder.since.0)),
-            left_ms: holder.until.map(|until| until.0.saturating_sub(now)),
-        };
-        let over = |holder: &&Holder| holder.until.is_none_or(|until| until.0 > now);
-        Ok(record.holders().iter().filter(over).map(held_by).collect())
+        let now = self.resource.member().now();
+        Ok(HeldBy::holders_of(&self.resource.record()?, now))
     }
 
     /// Who waits for the lock, by what the engine says, in the order in which they go.
@@ -163,11 +170,12 @@ impl ClusterLock {
     /// # Errors
     /// As of any request to the coordinator.
     pub fn break_lock(&self) -> Result<Vec<HeldBy>, CoordinationError> {
-        let broken = self.holders()?;
         let now = self.resource.member().now();
-        self.resource.update(|record| {
+        let broken = self.resource.update(|record| {
+            // In one step, so that whoever came meanwhile is among them, or keeps it.
+            let broken = HeldBy::holders_of(record, now);
             broken.iter().for_each(|held| record.dispossess(&held.member, now));
-            Ok(())
+            Ok(broken)
         })?;
         self.resource.settle(true)?;
         Ok(broken)
@@ -306,8 +314,30 @@ impl<'a> Target for AcquireCluster<'a> {
 pub struct UpgradeCluster<'g, 'a> {
     local: UpgradeLock<'g, 'a>,
     resource: Arc<Resource>,
+    mark: u64,
     /// Kept until the outcome is there.
     upgrading: Option<Upgrading>,
+    expected: Option<Expected>,
+}
+
+impl UpgradeCluster<'_, '_> {
+    fn refusal(&self, reason: CoordinationError) -> UpgradeError {
+        let (owner, wanted) = (Arc::clone(self.local.owner().name_arc()), self.local.wanted());
+        let lock = self.resource.lock().name().clone();
+        AcquireError::Coordination { owner, lock, wanted, reason: Box::new(reason) }.into()
+    }
+
+    /// Has what is only tried granted to this member, if that can be done at once.
+    fn foresee(&self) -> Result<Expected, UpgradeError> {
+        let foresight = Foresight {
+            mode: self.local.wanted(),
+            from: Some(self.local.held()),
+            priority: 0,
+            owner: Arc::clone(self.local.owner().name_arc()),
+            waits: false,
+        };
+        self.resource.foresee(foresight).map_err(|error| self.refusal(error))
+    }
 }
 
 impl Target for UpgradeCluster<'_, '_> {
@@ -315,7 +345,11 @@ impl Target for UpgradeCluster<'_, '_> {
     type Error = UpgradeError;
 
     fn prepare(&mut self, patience: Patience) -> Result<Option<Task>, UpgradeError> {
+        self.resource.check(self.mark).map_err(|error| self.refusal(error))?;
         self.upgrading = Some(self.resource.hold_off());
+        if patience == Patience::Tries {
+            self.expected = Some(self.foresee()?);
+        }
         self.local.prepare(patience)
     }
 
@@ -323,8 +357,13 @@ impl Target for UpgradeCluster<'_, '_> {
         self.local.undo();
     }
 
-    fn granted(self, task: Option<Task>) -> Result<(), UpgradeError> {
-        self.local.granted(task)
+    fn granted(mut self, task: Option<Task>) -> Result<(), UpgradeError> {
+        let lost = self.resource.check(self.mark).map_err(|error| self.refusal(error));
+        self.local.granted(task)?;
+        if let Some(expected) = self.expected.take() {
+            expected.fulfil();
+        }
+        lost
     }
 
     fn refused(self, refusal: Refusal) -> UpgradeError {
@@ -413,12 +452,16 @@ impl<'a> ClusterGuard<'a> {
     /// # Errors
     /// As [`check`](Self::check); rarely, as of any request to the coordinator.
     pub fn token(&self) -> Result<u64, CoordinationError> {
+        // A copy of the process that was granted it has no part in its tokens.
+        self.resource.member().check_process()?;
         self.check()?;
         let known = self.token.load(Ordering::Acquire);
         if known != NO_TOKEN {
             return Ok(known);
         }
         let token = self.resource.next_token()?;
+        // It may be of a grant that came after this one was lost.
+        self.check()?;
         let (set, order) = (Ordering::AcqRel, Ordering::Acquire);
         // Of two threads that ask for the first time, both are told the same.
         Ok(self.token.compare_exchange(NO_TOKEN, token, set, order).map_or_else(|t| t, |_| token))
@@ -452,9 +495,10 @@ impl<'a> ClusterGuard<'a> {
     pub fn upgrade_to(&mut self, mode: Mode) -> Acquire<UpgradeCluster<'_, 'a>> {
         // Others may have held it between: a stronger hold has a number of its own.
         *self.token.get_mut() = NO_TOKEN;
-        let resource = Arc::clone(&self.resource);
+        let (resource, mark) = (Arc::clone(&self.resource), self.mark);
+        let (upgrading, expected) = (None, None);
         let local = self.guard_mut().upgrade_to(mode);
-        local.map(|local| UpgradeCluster { local, resource, upgrading: None })
+        local.map(|local| UpgradeCluster { local, resource, mark, upgrading, expected })
     }
 
     /// Asks to go on in [`Mode::Exclusive`]; see [`upgrade_to`](Self::upgrade_to).

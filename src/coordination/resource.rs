@@ -240,7 +240,7 @@ impl Resource {
     /// Has the grant of this token end so many milliseconds from now; false if it is held no more.
     ///
     /// # Errors
-    /// As of any request to the coordinator; the grant ends when it would have then, or so.
+    /// As of any request to the coordinator; the grant ends when it would have then, or so, and for this member no later than that.
     pub(crate) fn set_end(&self, token: u64, ms: u64) -> Result<bool, CoordinationError> {
         let done = Arc::new(AtomicBool::new(false));
         let end = End { token, ms, done: Arc::clone(&done) };
@@ -327,6 +327,7 @@ impl Resource {
     /// # Errors
     /// [`Broken`](CoordinationError::Broken) if it holds nothing; others as of any request to the coordinator.
     pub(crate) fn next_token(&self) -> Result<u64, CoordinationError> {
+        self.entry.member.check_process()?;
         if let Some(token) = self.tokens.lock().next() {
             return Ok(token);
         }

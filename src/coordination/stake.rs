@@ -56,7 +56,7 @@ impl Stake {
     pub(super) fn raise(&mut self, to: Mode) -> bool {
         // What it was granted meanwhile is not to be given back first.
         let _ = self.collect();
-        if self.mode() == Some(to) {
+        if self.mode().is_some_and(|mode| mode.covers(to)) {
             // Nor is the place in line for more.
             return true;
         }

@@ -150,6 +150,21 @@ impl<'g, 'a> UpgradeLock<'g, 'a> {
         Self { guard, to, slot: GONE }
     }
 
+    #[cfg(feature = "coordination")]
+    pub(crate) fn owner(&self) -> &Owner {
+        self.guard.party.owner()
+    }
+
+    #[cfg(feature = "coordination")]
+    pub(crate) fn held(&self) -> Mode {
+        self.guard.mode
+    }
+
+    #[cfg(feature = "coordination")]
+    pub(crate) fn wanted(&self) -> Mode {
+        self.to
+    }
+
     fn return_slot(&mut self) {
         if self.slot != GONE {
             self.guard.slot = std::mem::replace(&mut self.slot, GONE);

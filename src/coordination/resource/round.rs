@@ -29,6 +29,8 @@ pub(super) struct State {
     waits: bool,
     /// Whether something was said to the engine, and nobody knows whether it heard.
     unsure: bool,
+    /// Whether the member is known to be no more.
+    is_lost: bool,
     /// How often in a row the record could not be read or written.
     failures: u32,
     watch: Option<Watch>,
@@ -87,6 +89,7 @@ impl State {
             end: None,
             waits: false,
             unsure: false,
+            is_lost: false,
             failures: 0,
             watch: None,
             watched: BTreeMap::new(),
@@ -238,6 +241,11 @@ impl Resource {
         let leaves = if self.lock.is_deleted() { None } else { state.elsewhere.leaves() };
         let gives_up = leaves != Some(Mode::Exclusive);
         let ended = if gives_up { self.ended(state) } else { None };
+        if let Some(end) = state.end.as_ref().filter(|end| state.granted_token() == Some(end.token))
+        {
+            // If it is sooner, it counts from now on: others may know before this one hears the answer.
+            self.until_ms.fetch_min(now.plus_ms(end.ms).0, Ordering::AcqRel);
+        }
         let change = |record: &mut Record| {
             if let Some(ended) = &ended {
                 ended.tell(record, me, now);
@@ -478,14 +486,9 @@ impl Resource {
     fn fail(&self, state: &mut State, error: &CoordinationError) {
         state.elsewhere.refuse(&Box::new(error.clone()));
         if error.is_lost() {
-            state.granted = None;
-            state.waits = false;
-            state.unsure = false;
-            self.until_ms.store(0, Ordering::Release);
-            state.watch = None;
-            state.watched.clear();
-            self.claim_all(state);
-            self.with_user(User::on_loss);
+            if !std::mem::replace(&mut state.is_lost, true) {
+                self.be_lost(state);
+            }
             return;
         }
         // What was written may be there without an answer: a grant that nobody knows of would keep everybody out.
@@ -499,6 +502,20 @@ impl Resource {
             self.ring_at(self.entry.member.now().plus_ms(pause_ms));
         }
         state.failures = state.failures.saturating_add(1);
+    }
+
+    /// The member is no more, and says nothing to the record ever again.
+    fn be_lost(&self, state: &mut State) {
+        state.granted = None;
+        state.waits = false;
+        state.unsure = false;
+        self.until_ms.store(0, Ordering::Release);
+        state.watch = None;
+        state.watched.clear();
+        self.is_wanted.store(false, Ordering::Release);
+        *self.recalled.lock() = None;
+        self.claim_all(state);
+        self.with_user(User::on_loss);
     }
 
     fn recover(&self, state: &mut State) {

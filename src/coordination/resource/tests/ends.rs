@@ -2,15 +2,16 @@
 
 use std::future::{Future, IntoFuture};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::{Engine, Member, work};
 use crate::coordination::coordinator::key_of;
-use crate::coordination::memory::{Call, Fate};
+use crate::coordination::memory::{Call, Fate, Leg};
 use crate::coordination::resource::{Resource, User};
-use crate::coordination::{ClusterLock, HeldBy};
+use crate::coordination::{ClusterLock, Coordinator, HeldBy};
 use crate::core::mode::Mode;
 use crate::hold::Lock;
 use crate::name::LockName;
@@ -254,4 +255,87 @@ fn whoever_awaits_a_lock_does_not_go_to_the_engine_itself() {
     assert_eq!(engine.asked(), (0, 0));
     a.work();
     assert!(asked.as_mut().poll(&mut context).is_ready());
+}
+
+#[test]
+fn an_upgrade_that_is_tried_asks_the_engine() {
+    let engine = Engine::new();
+    let (owner, a) = (Owner::new("owner"), engine.member("a"));
+    let mut guard = a.hold(&owner, Mode::Shared);
+    guard.upgrade().now().unwrap();
+    assert_eq!(a.lock.holders().unwrap()[0].mode, Mode::Exclusive);
+}
+
+#[test]
+fn an_upgrade_of_a_hold_that_is_lost_is_an_error() {
+    let engine = Engine::new();
+    let (owner, a) = (Owner::new("owner"), engine.member("a").caching());
+    let mut guard = a.hold(&owner, Mode::Exclusive);
+    guard.downgrade();
+    a.coordinator.leave().unwrap();
+    assert!(guard.upgrade().now().is_err());
+    assert!(guard.upgrade().wait().is_err());
+}
+
+#[test]
+fn a_lost_member_says_so_once() {
+    let engine = Engine::new();
+    let (owner, a) = (Owner::new("owner"), engine.member("a"));
+    struct Counts(AtomicUsize);
+    impl User for Counts {
+        fn on_recall(&self, _: Option<Mode>) {}
+
+        fn on_loss(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let user = a.lock.resource().user(|| Arc::new(Counts(0.into()))).unwrap();
+    let _guard = a.hold(&owner, Mode::Exclusive);
+    engine.world.advance(60_000);
+    (0..3).for_each(|_| assert!(a.lock.resource().settle(true).is_err()));
+    assert_eq!(user.0.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_grant_that_ends_sooner_does_so_here_though_the_answer_is_lost() {
+    let engine = Engine::new();
+    let (owner, a) = (Owner::new("owner"), engine.member("a"));
+    let guard = a.hold(&owner, Mode::Exclusive);
+    let token = a.lock.resource().record().unwrap().holders()[0].token;
+    engine.world.interpose(|call, leg| match (call, leg) {
+        (Call::Swap { .. }, Leg::Back) => Fate::IsLost,
+        _ => Fate::Arrives,
+    });
+    assert!(a.lock.resource().set_end(token, 1).is_err());
+    guard.check().unwrap();
+    engine.world.advance(1);
+    assert!(guard.check().is_err(), "others may have it");
+}
+
+#[test]
+fn what_is_broken_is_what_was_held_in_that_moment() {
+    let engine = Engine::new();
+    let [first, second] = ["first", "second"].map(Owner::new);
+    let (a, b) = (engine.member("a"), engine.member("b"));
+    let held = Mutex::new(Some(a.hold(&first, Mode::Exclusive)));
+    let (next, store) = (Mutex::new(None), b.lock.clone());
+    engine.world.interpose(move |call, leg| {
+        // Between what is read and what is written.
+        let guard = matches!((call, leg), (Call::Swap { .. }, Leg::There))
+            .then(|| held.lock().unwrap().take())
+            .flatten();
+        if let Some(guard) = guard {
+            drop(guard);
+            *next.lock().unwrap() = store.exclusive(&second).into_owned().now().ok();
+        }
+        Fate::Arrives
+    });
+    let broken = engine.member("c").lock.break_lock().unwrap();
+    assert_eq!(members_of(broken), ["b"]);
+}
+
+#[test]
+fn nobody_joins_for_no_time() {
+    let refused = Coordinator::connect("memory:").ttl(Duration::ZERO).join("a");
+    assert!(refused.unwrap_err().to_string().contains("time-to-live"));
 }
