@@ -337,7 +337,7 @@ impl LockManagerBuilder {
     /// affair; removing one removes it here. If the member is lost, every request of a session at such a level, or that holds
     /// something there, fails.
     ///
-    /// `now()` and [opportunistic](crate::Request::opportunistic) requests ask the engine once for each lock that was not granted
+    /// `now()` and [opportunistic](crate::LevelRequest::opportunistic) requests ask the engine once for each lock that was not granted
     /// here, in the calling thread, one after the other: set-lock, then names. They wait for nobody, so a lock that another member
     /// keeps unused counts as held. What was granted on the way stays with the attempt until it is over, for
     /// [`min_hold`](crate::coordination::Connect::min_hold) at least if others want it; an attempt that takes longer may lose it

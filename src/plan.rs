@@ -192,6 +192,7 @@ impl From<Vec<LevelRequest>> for Wanted<'_> {
 }
 
 impl<'p> From<&'p Plan> for Wanted<'p> {
+    #[inline]
     fn from(plan: &'p Plan) -> Self {
         Self(Source::Plan(Cow::Borrowed(plan)))
     }

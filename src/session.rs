@@ -134,6 +134,7 @@ impl Session {
     /// job.acquire([Instance.exclusive("web1"), Node.shared(ALL)]).now()?;
     /// # Ok::<(), tierlock::Error>(())
     /// ```
+    #[inline]
     pub fn acquire<'a>(&'a mut self, wanted: impl Into<Wanted<'a>>) -> Acquire<AcquireLevels<'a>> {
         Acquire::new(AcquireLevels::new(self, wanted.into()))
     }

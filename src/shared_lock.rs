@@ -403,6 +403,11 @@ impl<'a> Guard<'a> {
         Guard { party, slot, mode: self.mode, unwinding: self.unwinding }
     }
 
+    #[cfg(feature = "coordination")]
+    pub(crate) fn owner(&self) -> &Owner {
+        self.party.owner()
+    }
+
     fn weaken(&mut self, mode: Mode) {
         if self.slot == GONE {
             return;

@@ -11,6 +11,7 @@ use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::beyond::Promise;
 use crate::bundle::Locks;
 use crate::core::mode::Mode;
 use crate::core::queue::{Priority, Queue};
@@ -232,6 +233,16 @@ impl Conversion {
 impl Task {
     pub(crate) fn take(owner: &Owner, stages: Stages) -> Self {
         Self::Take(Taking::new(owner.clone(), stages))
+    }
+
+    /// Keeps what was promised for it until it is over.
+    pub(crate) fn keeping(mut self, promises: Vec<Promise>) -> Self {
+        if let Self::Take(taking) = &mut self
+            && !promises.is_empty()
+        {
+            taking.keep(promises);
+        }
+        self
     }
 
     /// Does it without waiting, or not at all.

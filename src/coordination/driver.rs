@@ -61,7 +61,8 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     fn keys(&self, prefix: &str) -> Result<Vec<Key>, DriverError>;
 
     /// Reports changes of the subject from before this call returns until the watch is dropped: a record that was stored anew,
-    /// a member that died. May report what did not change, report several changes as one, and miss some now and then.
+    /// a member that died. May report what did not change, report several changes as one, and miss some now and then. Where it
+    /// knows the version that was stored, it [says so](Reporter::report_version).
     ///
     /// # Errors
     /// [`Unavailable`](DriverErrorKind::Unavailable) if it cannot.

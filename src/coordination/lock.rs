@@ -12,7 +12,7 @@ use crate::core::queue::Priority;
 use crate::core::record::{Holder, Moment, Record};
 use crate::error::{Abandoned, AcquireError, CoordinationError, HoldError, UpgradeError};
 use crate::name::LockName;
-use crate::owner::Owner;
+use crate::owner::{LockId, Owner};
 use crate::shared_lock::{AcquireLock, Guard, SharedLock, UpgradeLock};
 use crate::target::{Patience, Target};
 use crate::task::{Refusal, Task};
@@ -80,7 +80,8 @@ impl ClusterLock {
     /// Keeps what this member was granted after its use, until another member asks for it: for a lock that one member takes
     /// many times in a row, since taking it again needs no word with the engine. True for all who use it in this member.
     ///
-    /// A member that dies leaves what it keeps exclusively [abandoned](ClusterGuard::abandoned), used or not: nobody can know.
+    /// A member that dies leaves what it keeps exclusively [abandoned](ClusterGuard::abandoned), used or not: nobody can know. One
+    /// that [leaves](super::Coordinator::leave) gives back what is not used.
     #[must_use]
     pub fn cached(self) -> Self {
         self.resource.cache();
@@ -118,8 +119,6 @@ impl ClusterLock {
         self.lock.acquire(owner, mode).map(|local| AcquireCluster {
             local,
             resource: Cow::Borrowed(&self.resource),
-            owner: Cow::Borrowed(owner),
-            mode,
             priority: None,
             expected: None,
         })
@@ -199,8 +198,6 @@ impl fmt::Debug for ClusterLock {
 pub struct AcquireCluster<'a> {
     local: AcquireLock<'a>,
     resource: Cow<'a, Arc<Resource>>,
-    owner: Cow<'a, Owner>,
-    mode: Mode,
     /// Known if this thread may go to the engine.
     priority: Option<Priority>,
     /// Kept until the outcome is there.
@@ -210,28 +207,28 @@ pub struct AcquireCluster<'a> {
 impl<'a> Acquire<AcquireCluster<'a>> {
     /// Makes the request own lock and owner, so that it, what is pending of it and its guard may outlive the borrows.
     pub fn into_owned(self) -> Acquire<AcquireCluster<'static>> {
-        self.map(|AcquireCluster { local, resource, owner, mode, priority, expected }| {
-            let (resource, owner) = (resource.into_owned(), owner.into_owned());
-            AcquireCluster {
-                local: local.into_owned(),
-                resource: Cow::Owned(resource),
-                owner: Cow::Owned(owner),
-                mode,
-                priority,
-                expected,
-            }
+        self.map(|AcquireCluster { local, resource, priority, expected }| {
+            let (local, resource) = (local.into_owned(), Cow::Owned(resource.into_owned()));
+            AcquireCluster { local, resource, priority, expected }
         })
     }
 }
 
+/// Why `owner` is not granted what it wants, as the coordinator says.
+fn refusal(
+    owner: &Owner,
+    lock: &LockName,
+    wanted: Mode,
+    reason: CoordinationError,
+) -> AcquireError {
+    let (owner, lock) = (Arc::clone(owner.name_arc()), lock.clone());
+    AcquireError::Coordination { owner, lock, wanted, reason: Box::new(reason) }
+}
+
 impl AcquireCluster<'_> {
     fn refusal(&self, reason: CoordinationError) -> AcquireError {
-        AcquireError::Coordination {
-            owner: Arc::clone(self.owner.name_arc()),
-            lock: self.resource.lock().name().clone(),
-            wanted: self.mode,
-            reason: Box::new(reason),
-        }
+        let name = self.resource.lock().name();
+        refusal(self.local.owner(), name, self.local.mode(), reason)
     }
 }
 
@@ -241,33 +238,27 @@ impl<'a> Target for AcquireCluster<'a> {
 
     #[inline(always)]
     fn immediate(self, priority: Priority) -> Result<ClusterGuard<'a>, Self> {
-        let Self { local, resource, owner, mode, expected, .. } = self;
-        let blocked = |local, resource| Self {
-            local,
-            resource,
-            owner,
-            mode,
-            priority: Some(priority),
-            expected,
-        };
         // What is lost from here on is lost to the hold.
-        let Some(mark) = resource.mark_at_once() else { return Err(blocked(local, resource)) };
-        match local.immediate(priority) {
-            Ok(guard) => Ok(ClusterGuard::new(guard, resource, mark)),
-            Err(local) => Err(blocked(local, resource)),
+        if let Some(mark) = self.resource.mark_at_once()
+            && let Some(slot) = self.local.at_once(priority)
+        {
+            let Self { local, resource, .. } = self;
+            return Ok(ClusterGuard::new(local.guard(slot), resource, mark));
         }
+        Err(Self { priority: Some(priority), ..self })
     }
 
     fn prepare(&mut self, patience: Patience) -> Result<Option<Task>, AcquireError> {
+        let owner = self.local.owner();
         if patience != Patience::Waits
             && let Some(priority) = self.priority
-            && self.owner.record(crate::owner::LockId::of(self.resource.lock())).is_none()
+            && owner.record(LockId::of(self.resource.lock())).is_none()
         {
             let foresight = Foresight {
-                mode: self.mode,
+                mode: self.local.mode(),
                 from: None,
                 priority,
-                owner: Arc::clone(self.owner.name_arc()),
+                owner: Arc::clone(owner.name_arc()),
                 waits: patience == Patience::Blocks,
             };
             let expected = self.resource.foresee(foresight);
@@ -284,7 +275,7 @@ impl<'a> Target for AcquireCluster<'a> {
     }
 
     fn granted(self, task: Option<Task>) -> Result<ClusterGuard<'a>, AcquireError> {
-        let Self { local, resource, owner, mode, expected, .. } = self;
+        let Self { local, resource, expected, .. } = self;
         let guard = local.granted(task)?;
         if let Some(expected) = expected {
             expected.fulfil();
@@ -293,12 +284,10 @@ impl<'a> Target for AcquireCluster<'a> {
         let guard = ClusterGuard::new(guard, resource, *mark.as_ref().unwrap_or(&0));
         match mark {
             Ok(_) => Ok(guard),
-            Err(reason) => Err(AcquireError::Coordination {
-                owner: Arc::clone(owner.name_arc()),
-                lock: guard.name().clone(),
-                wanted: mode,
-                reason: Box::new(reason),
-            }),
+            Err(reason) => {
+                let owner = guard.guard().owner();
+                Err(refusal(owner, guard.name(), guard.mode(), reason))
+            }
         }
     }
 

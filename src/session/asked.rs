@@ -6,7 +6,6 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use super::{Grant, Session};
-use crate::beyond::Promise;
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
 use crate::error::{AcquireError, Error};
@@ -22,13 +21,12 @@ pub(super) struct Asked<'w> {
     wanted: Wanted<'w>,
     /// Known of requests that were tried already.
     priority: Priority,
-    /// Kept until it is over.
-    promises: Vec<Promise>,
 }
 
 impl<'w> Asked<'w> {
+    #[inline]
     pub(super) fn new(wanted: Wanted<'w>) -> Self {
-        Self { wanted, priority: 0, promises: Vec::new() }
+        Self { wanted, priority: 0 }
     }
 
     pub(super) fn prepare(
@@ -42,10 +40,15 @@ impl<'w> Asked<'w> {
             Cow::Borrowed(prepared) => prepared.stages.clone(),
             Cow::Owned(prepared) => prepared.stages,
         };
-        if session.hierarchy.extends {
-            self.promises = session.ask_beyond(&stages, self.priority, patience)?;
+        if stages.is_empty() {
+            return Ok(None);
         }
-        Ok((!stages.is_empty()).then(|| Task::take(&session.owner, stages)))
+        let promises = if session.hierarchy.extends {
+            session.ask_beyond(&stages, self.priority, patience)?
+        } else {
+            Vec::new()
+        };
+        Ok(Some(Task::take(&session.owner, stages).keeping(promises)))
     }
 
     /// Takes what is asked for, if that needs no waiting.
@@ -133,6 +136,7 @@ pub struct AcquireLevels<'s> {
 }
 
 impl<'s> AcquireLevels<'s> {
+    #[inline]
     pub(super) fn new(session: &'s mut Session, wanted: Wanted<'s>) -> Self {
         Self { session, asked: Asked::new(wanted) }
     }

@@ -62,8 +62,30 @@ impl<'a> AcquireLock<'a> {
         Self { party: Party::Borrowed(lock, owner), mode }
     }
 
+    #[cfg(feature = "coordination")]
+    pub(crate) fn owner(&self) -> &Owner {
+        self.party.owner()
+    }
+
+    #[cfg(feature = "coordination")]
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Takes the lock if that needs no waiting; where the hold stands then.
     #[inline(always)]
-    fn guard(self, slot: Slot) -> Guard<'a> {
+    pub(crate) fn at_once(&self, priority: Priority) -> Option<Slot> {
+        let (lock, owner) = (self.party.lock(), self.party.owner());
+        let slot = owner.claim(lock.id()).ok()?;
+        if take_at_once(&lock.0, self.mode, priority, owner, slot) == Tried::Taken {
+            return Some(slot);
+        }
+        owner.clear(slot);
+        None
+    }
+
+    #[inline(always)]
+    pub(crate) fn guard(self, slot: Slot) -> Guard<'a> {
         let Self { party, mode } = self;
         let party = if mode == Mode::Exclusive { party.told() } else { party };
         Guard { party, slot, mode, unwinding: std::thread::panicking() }
@@ -76,13 +98,10 @@ impl<'a> Target for AcquireLock<'a> {
 
     #[inline(always)]
     fn immediate(self, priority: Priority) -> Result<Guard<'a>, Self> {
-        let (lock, owner) = (self.party.lock(), self.party.owner());
-        let Ok(slot) = owner.claim(lock.id()) else { return Err(self) };
-        if take_at_once(&lock.0, self.mode, priority, owner, slot) == Tried::Taken {
-            return Ok(self.guard(slot));
+        match self.at_once(priority) {
+            Some(slot) => Ok(self.guard(slot)),
+            None => Err(self),
         }
-        owner.clear(slot);
-        Err(self)
     }
 
     fn prepare(&mut self, _: Patience) -> Result<Option<Task>, AcquireError> {

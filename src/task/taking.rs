@@ -6,6 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 use smallvec::SmallVec;
 
 use super::{Members, Progress, Reason, Stage, Stages};
+use crate::beyond::Promise;
 use crate::bundle::{Had, Locks, SlotList};
 use crate::core::mode::Mode;
 use crate::core::queue::Priority;
@@ -24,12 +25,18 @@ pub struct Taking {
     had: SmallVec<[Had; 1]>,
     /// The slot of the lock asked for, while it is not had.
     asked: Option<Slot>,
+    /// What was promised for it by somebody beyond this process.
+    promises: Option<Box<[Promise]>>,
 }
 
 impl Taking {
     pub(super) fn new(owner: Owner, stages: Stages) -> Self {
         let had = SmallVec::with_capacity(stages.len());
-        Self { owner, stages, stage: 0, had, asked: None }
+        Self { owner, stages, stage: 0, had, asked: None, promises: None }
+    }
+
+    pub(super) fn keep(&mut self, promises: Vec<Promise>) {
+        self.promises = Some(promises.into());
     }
 
     /// What was asked for.

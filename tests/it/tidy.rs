@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hold", &["core", "error", "listeners", "owner", "raw", "striped"]),
     ("beyond", &["core", "error", "hold", "owner"]),
     ("bundle", &["core", "hold", "owner"]),
-    ("task", &["bundle", "core", "error", "hold", "owner", "raw"]),
+    ("task", &["beyond", "bundle", "core", "error", "hold", "owner", "raw"]),
     ("timer", &["clock"]),
     ("chain", &["clock", "core", "hold", "listeners", "owner", "raw", "sync", "task", "timer"]),
     ("target", &["core", "task"]),
