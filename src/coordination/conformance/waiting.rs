@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::hindered::Hindered;
 use super::peer::wait_for_nobody_in_line;
-use super::peer::{Peer, assert_held, assert_line, assert_waits, granted, holding};
+use super::peer::{Peer, assert_held, assert_line, assert_waits, granted, holding, line};
 use super::{Claim, Ground, PATIENCE, TTL, claims, eventually};
 use crate::clock;
 use crate::core::mode::Mode;
@@ -71,8 +71,10 @@ fn a_timeout_that_passes_leaves_nothing(ground: &Ground) {
 fn a_waiter_that_times_out_lets_those_behind_it_go(ground: &Ground) {
     let [a, b, c] = ground.peers();
     let guard = a.take(Mode::Shared);
-    let writes = b.acquire(Mode::Exclusive).timeout(10 * SHORT).enqueue();
-    // In line behind it, unless its time is over already.
+    let writes = b.acquire(Mode::Exclusive).timeout(20 * SHORT).enqueue();
+    eventually("a writer stands in line, or its time is over", || {
+        line(&a.lock).contains(b.id()) || writes.is_decided()
+    });
     let reads = c.acquire(Mode::Shared).enqueue();
     let reading = granted(reads, "a reader behind a writer whose time was over");
     let error = writes.wait().expect_err("a reader is in its way");
