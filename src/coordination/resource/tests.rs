@@ -168,6 +168,47 @@ fn a_record_that_nobody_can_read_is_looked_at_less_and_less_until_it_changes() {
     assert!(guard.release().unwrap());
 }
 
+/// Counts what is said to be wrong.
+struct Warnings(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+        tracing::Id::from_u64(1)
+    }
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+    fn enter(&self, _: &tracing::Id) {}
+    fn exit(&self, _: &tracing::Id) {}
+}
+
+#[test]
+fn that_a_record_cannot_be_read_is_said_once() {
+    let engine = Engine::new();
+    let (owner, a) = (Owner::new("owner"), engine.member("a"));
+    let _guard = a.hold(&owner, Mode::Exclusive);
+    let key = Key::of(["lock", "config"]).unwrap();
+    let version = engine.store.read(&key).unwrap().version;
+    let me = a.coordinator.member();
+    engine.store.compare_and_swap(&key, version, b"torn", me).unwrap();
+    let said = Arc::<AtomicUsize>::default();
+    tracing::subscriber::with_default(Warnings(Arc::clone(&said)), || {
+        for _ in 0..90 {
+            a.work();
+            engine.world.advance(100);
+        }
+    });
+    assert_eq!(said.load(Ordering::Relaxed), 1);
+}
+
 #[test]
 fn what_a_member_stored_itself_is_no_news_to_it() {
     let engine = Engine::new();
