@@ -207,8 +207,8 @@ pub(crate) struct Filler<'s> {
 }
 
 impl Filler<'_> {
-    /// Takes a slot for a lock that is held already, and cannot be in another.
-    #[inline]
+    /// Takes a slot for a lock that is held already, and cannot be in another. Always inlined, since it is most of a loop.
+    #[inline(always)]
     pub(crate) fn hold(&mut self, lock: LockId, mode: Mode) -> Slot {
         let bits = encode(lock, Record::Held(mode));
         if self.guest != 0 {
