@@ -132,7 +132,7 @@ impl Leases {
             return Err(CoordinationError::Incapable { at, capability }.into());
         }
         let owner = Arc::clone(coordinator.member().name());
-        let terms = Terms { owner, lifetime_ms: whole_ms(LIFETIME) };
+        let terms = Terms { owner, lifetime_ms: Some(whole_ms(LIFETIME)) };
         let node = Node::of(coordinator);
         Ok(Self { coordinator: coordinator.clone(), node, terms })
     }
@@ -150,8 +150,8 @@ impl Leases {
     /// ```
     #[must_use]
     pub fn lasting(&self, lifetime: Duration) -> Self {
-        let terms = Terms { lifetime_ms: whole_ms(lifetime).max(1), ..self.terms.clone() };
-        Self { terms, ..self.clone() }
+        let lifetime_ms = Some(whole_ms(lifetime).max(1));
+        Self { terms: Terms { lifetime_ms, ..self.terms.clone() }, ..self.clone() }
     }
 
     /// The same, with leases on behalf of this owner: for whoever is told of them. The name of the member unless it is said.
@@ -397,8 +397,10 @@ impl Leases {
     /// ```
     pub fn delete_group(&self, group: &str) -> Result<(), LeaseError> {
         let locks = Groups::read(&self.coordinator)?.locks(group)?.clone();
-        let claims: Vec<Claim> =
-            locks.iter().map(|lock| self.claim_free(group, lock)).collect::<Result<_, _>>()?;
+        // Until it is over, however long that takes.
+        let terms = Terms { lifetime_ms: None, ..self.terms.clone() };
+        let claim = |lock| self.claim_free(group, lock, &terms);
+        let claims: Vec<Claim> = locks.iter().map(claim).collect::<Result<_, _>>()?;
         Groups::update(&self.coordinator, |all| {
             // Whoever put one in meanwhile holds it.
             if let Some(lock) = all.locks(group)?.difference(&locks).next() {
@@ -412,8 +414,13 @@ impl Leases {
     }
 
     /// Takes a lock of a group, if it is free and owes nothing.
-    fn claim_free(&self, group: &str, lock: &Arc<str>) -> Result<Claim, LeaseError> {
-        let claim = Claim::now(&self.named(lock)?, &self.terms)?;
+    fn claim_free(
+        &self,
+        group: &str,
+        lock: &Arc<str>,
+        terms: &Terms,
+    ) -> Result<Claim, LeaseError> {
+        let claim = Claim::now(&self.named(lock)?, terms)?;
         let claim = claim.ok_or_else(|| locked(group, lock))?;
         match claim.previous() {
             None => Ok(claim),

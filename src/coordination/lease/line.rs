@@ -20,7 +20,8 @@ use crate::shared_lock::{AcquireLock, Guard};
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub(super) owner: Arc<str>,
-    pub(super) lifetime_ms: u64,
+    /// `None` for as long as the member lives.
+    pub(super) lifetime_ms: Option<u64>,
 }
 
 /// A lock that was granted. If nothing is made of it, nobody ever knew: it is given back, and who is next hears what this one
@@ -57,7 +58,7 @@ impl Claim {
         named.free_if_over();
         let owner = Owner::new(Arc::clone(&terms.owner));
         let Ok(gate) = named.gate.exclusive(&owner).into_owned().now() else { return Ok(None) };
-        named.resource().set_lifetime(Some(terms.lifetime_ms));
+        named.resource().set_lifetime(terms.lifetime_ms);
         match named.lock.exclusive(&owner).now() {
             Ok(guard) => Ok(Some(Self::new(named, guard, gate))),
             Err(AcquireError::WouldBlock { .. }) => Ok(None),
@@ -113,7 +114,7 @@ fn refused(named: &Named, error: AcquireError) -> LeaseError {
 struct Attempt {
     named: Arc<Named>,
     owner: Owner,
-    lifetime_ms: u64,
+    lifetime_ms: Option<u64>,
     stage: Stage,
 }
 
@@ -144,7 +145,7 @@ impl Attempt {
         match mem::replace(&mut self.stage, Stage::Over) {
             Stage::AtGate(pending) => {
                 let gate = pending.wait()?;
-                self.named.resource().set_lifetime(Some(self.lifetime_ms));
+                self.named.resource().set_lifetime(self.lifetime_ms);
                 let request = self.named.lock.exclusive(&self.owner).into_owned();
                 self.stage = Stage::Inside(request.enqueue(), gate);
                 Ok(None)
