@@ -169,18 +169,21 @@ impl Leases {
         Self { terms: Terms { owner: owner.into(), ..self.terms.clone() }, ..self.clone() }
     }
 
-    /// Calls `call` whenever something of this member acquires a lock that was left behind, by whatever [`Leases`] of this
-    /// member: in the thread that acquires, before it has the lock. For as long as the member is there.
+    /// Calls `call` with these leases whenever something of this member acquires a lock that was left behind, by whatever
+    /// [`Leases`] of this member: in the thread that acquires, before it has the lock. For as long as the member is there. A panic of
+    /// it ends there, and the lock is had all the same.
+    ///
+    /// It may use the leases that it is given. Some that it kept would keep the member, for ever.
     ///
     /// # Examples
     /// ```
     /// # use tierlock::coordination::{Coordinator, lease::Leases};
     /// # let leases = Leases::new(&Coordinator::connect("memory:").join("worker-1")?)?;
-    /// leases.on_cleanup(|cleanup| eprintln!("{cleanup}"));
+    /// leases.on_cleanup(|_, cleanup| eprintln!("{cleanup}"));
     /// # Ok::<(), tierlock::Error>(())
     /// ```
-    pub fn on_cleanup(&self, call: impl Fn(&Cleanup) + Send + Sync + 'static) {
-        self.node.on_cleanup(Arc::new(call));
+    pub fn on_cleanup(&self, call: impl Fn(&Self, &Cleanup) + Send + Sync + 'static) {
+        self.node.on_cleanup(self.terms.clone(), Arc::new(call));
     }
 
     /// Acquires the lock of this name if it is free, in one attempt; `None` if somebody holds it, or waits for it.
@@ -414,12 +417,7 @@ impl Leases {
     }
 
     /// Takes a lock of a group, if it is free and owes nothing.
-    fn claim_free(
-        &self,
-        group: &str,
-        lock: &Arc<str>,
-        terms: &Terms,
-    ) -> Result<Claim, LeaseError> {
+    fn claim_free(&self, group: &str, lock: &Arc<str>, terms: &Terms) -> Result<Claim, LeaseError> {
         let claim = Claim::now(&self.named(lock)?, terms)?;
         let claim = claim.ok_or_else(|| locked(group, lock))?;
         match claim.previous() {
