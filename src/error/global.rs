@@ -51,6 +51,11 @@ pub enum GlobalLockError {
     #[allow(missing_docs, reason = "the variant says it")]
     NotLower { resource: Arc<str>, wanted: Arc<str>, granted: Arc<str> },
 
+    /// Nothing of the resource is granted to this node, so there is no token of it.
+    #[error("{res} is not granted to this node", res = Printable(resource))]
+    #[allow(missing_docs, reason = "the variant says it")]
+    NotGranted { resource: Arc<str> },
+
     /// A type whose values, or one of them, cannot be used as lock values.
     #[error("{values} are no lock values: {reason}")]
     #[allow(missing_docs, reason = "the variant says it")]

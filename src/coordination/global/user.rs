@@ -272,19 +272,30 @@ impl<V: LockValue> GlobalLockUser<V> {
         self.0.called_back()
     }
 
-    /// Calls `subscriber` with everything that happens from now on, as long as the user lives: in the thread that found out. It must not
-    /// block; to downgrade in it is fine.
+    /// Calls `subscriber` with this user and everything that happens from now on, for as long as somebody has the user: in the thread
+    /// that found out. It must not block, and a panic of it ends there.
+    ///
+    /// To downgrade in it, or whatever else does not wait, is fine, by the user that it is given: one that it kept would never be
+    /// dropped, nor what the node holds be given back.
     ///
     /// # Examples
     /// ```
     /// # use tierlock::coordination::Coordinator;
-    /// # use tierlock::coordination::global::{GlobalLockCoordinator, RwLockValue};
+    /// # use tierlock::coordination::global::{GlobalLockCoordinator, GlobalLockEvent, RwLockValue};
     /// let node = Coordinator::connect("memory:").join("node-1")?;
     /// let user = GlobalLockCoordinator::new(&node).user::<RwLockValue>("config")?;
-    /// user.subscribe(|event| println!("{event:?}"));
+    /// user.subscribe(|user, event| {
+    ///     if let GlobalLockEvent::CalledBack(call_back) = event {
+    ///         let to = call_back.to.min(user.granted());
+    ///         user.downgrade(to).unwrap_or_else(|error| eprintln!("{error}"));
+    ///     }
+    /// });
     /// # Ok::<(), tierlock::Error>(())
     /// ```
-    pub fn subscribe(&self, subscriber: impl Fn(&GlobalLockEvent<V>) + Send + Sync + 'static) {
+    pub fn subscribe(
+        &self,
+        subscriber: impl Fn(&Self, &GlobalLockEvent<V>) + Send + Sync + 'static,
+    ) {
         self.0.subscribe(Arc::new(subscriber));
     }
 
@@ -313,7 +324,8 @@ impl<V: LockValue> GlobalLockUser<V> {
     /// that it lost.
     ///
     /// # Errors
-    /// As [`check`](Self::check), and if nothing is granted; rarely, as of any request to the coordinator.
+    /// As [`check`](Self::check), [`NotGranted`](GlobalLockError::NotGranted) if nothing is granted; rarely, as of any request to the
+    /// coordinator.
     ///
     /// # Examples
     /// ```
@@ -329,8 +341,8 @@ impl<V: LockValue> GlobalLockUser<V> {
         self.0.token()
     }
 
-    /// Who held the resource exclusively before this node, and died or was declared failed. Told once, when this node has it
-    /// exclusively.
+    /// Who held the resource exclusively before this node, and died or was declared failed. Told once, while this node has it
+    /// exclusively. If nobody asks for it as long as that is so, the next exclusive holder is told.
     ///
     /// # Examples
     /// ```

@@ -20,7 +20,7 @@ impl Heard {
     fn of(user: &User) -> Self {
         let heard = Self::default();
         let list = Arc::clone(&heard.0);
-        user.subscribe(move |event| list.lock().unwrap().push(*event));
+        user.subscribe(move |_, event| list.lock().unwrap().push(*event));
         heard
     }
 
@@ -133,18 +133,38 @@ fn when_nobody_wants_it_any_more_a_call_back_is_over_and_those_who_waited_go() {
 }
 
 #[test]
-fn a_subscriber_may_downgrade() {
+fn a_subscriber_may_downgrade_and_keeps_nothing_from_being_given_back() {
     let nodes = nodes::<2>("subscriber");
     let [one, two]: [User; 2] = users(&nodes);
-    let weak = one.clone();
-    one.subscribe(move |event| {
+    one.subscribe(|user, event| {
         if let GlobalLockEvent::CalledBack(call_back) = event {
-            weak.downgrade(call_back.to).unwrap();
+            user.downgrade(call_back.to).unwrap();
         }
     });
     one.upgrade(Write, SOON).unwrap();
     two.upgrade(Write, SOON).unwrap();
     assert_eq!(one.granted(), NoLock);
+    two.downgrade(NoLock).unwrap();
+    one.upgrade(Write, SOON).unwrap();
+    drop(one);
+    soon(|| two.holders().unwrap().is_empty());
+}
+
+#[test]
+fn a_subscriber_that_panics_keeps_nobody_from_hearing_and_the_resource_goes_on() {
+    let nodes = nodes::<2>("panics");
+    let [one, two]: [User; 2] = users(&nodes);
+    one.subscribe(|_, event| panic!("{event:?}"));
+    let heard = Heard::of(&one);
+    one.upgrade(Write, SOON).unwrap();
+    let theirs = asked(&two, Write);
+    soon(|| heard.call_backs() == [Some(NoLock)]);
+    let downgrade = thread::spawn(move || one.downgrade(NoLock).map(|()| one));
+    soon(|| downgrade.is_finished());
+    let one = downgrade.join().unwrap().unwrap();
+    theirs.wait_lock(SOON).unwrap();
+    two.downgrade(NoLock).unwrap();
+    one.upgrade(Write, SOON).unwrap();
 }
 
 #[test]

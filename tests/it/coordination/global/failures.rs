@@ -1,7 +1,7 @@
 //! Nodes that fail, are declared failed, leave and come.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tierlock::coordination::CoordinationError;
 use tierlock::coordination::global::GlobalLockEvent;
@@ -39,7 +39,7 @@ fn a_node_declared_failed_that_still_runs_hears_of_it_and_is_fenced_off() {
     let [one, two]: [User; 2] = users(&nodes);
     let lost = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&lost);
-    one.subscribe(move |event| {
+    one.subscribe(move |_, event| {
         if *event == GlobalLockEvent::Lost {
             heard.store(true, Ordering::SeqCst);
         }
@@ -61,6 +61,120 @@ fn a_node_declared_failed_that_still_runs_hears_of_it_and_is_fenced_off() {
     two.downgrade(NoLock).unwrap();
     one.upgrade(Write, SOON).unwrap();
     assert!(one.token().unwrap() > two.token().map_or(old, |token| token));
+}
+
+#[test]
+fn a_loss_is_told_once_until_something_is_granted_anew() {
+    let nodes = nodes::<2>("told-once");
+    let [one, two]: [User; 2] = users(&nodes);
+    let losses = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&losses);
+    one.subscribe(move |_, event| {
+        counted.fetch_add(usize::from(*event == GlobalLockEvent::Lost), Ordering::SeqCst);
+    });
+    let locks = GlobalLockCoordinator::new(&nodes[1]);
+    for times in 1..=2 {
+        one.upgrade(Write, SOON).unwrap();
+        locks.node_failed("config", nodes[0].member()).unwrap();
+        two.upgrade(Write, SOON).unwrap();
+        soon(|| losses.load(Ordering::SeqCst) == times);
+        two.downgrade(NoLock).unwrap();
+        assert!(is_broken(&one.downgrade(NoLock)));
+    }
+    one.upgrade(Write, SOON).unwrap();
+    nodes[0].leave().unwrap();
+    for _ in 0..3 {
+        assert!(is_lost(&one.uncache()));
+    }
+    assert_eq!(losses.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn whoever_hears_that_the_node_is_lost_may_use_its_resources() {
+    let uses: [fn(&User); 6] = [
+        |user| assert!(is_lost(&user.check())),
+        |user| assert!(is_lost(&user.token())),
+        |user| assert_eq!(user.grantable(), NoLock),
+        |user| assert!(is_lost(&user.upgrade(Read, SOON))),
+        |user| assert!(is_lost(&user.upgrade_async(Write).map(drop))),
+        |user| assert!(is_lost(&user.downgrade(NoLock))),
+    ];
+    for (at, finds_out) in uses.into_iter().enumerate() {
+        let (memory, world) = Memory::simulated(at as u64);
+        let node = Coordinator::over(Arc::new(memory)).join("node").unwrap();
+        let user: User = user(&node);
+        user.upgrade(Read, SOON).unwrap();
+        let (theirs, heard) = (user.clone(), Arc::new(AtomicBool::new(false)));
+        let tells = Arc::clone(&heard);
+        node.on_lost(move |_| {
+            assert_eq!(theirs.granted(), Read);
+            tells.store(true, Ordering::SeqCst);
+        });
+        world.advance(3_600_000);
+        let use_it = thread::spawn(move || finds_out(&user));
+        soon(|| use_it.is_finished() && heard.load(Ordering::SeqCst));
+        use_it.join().unwrap();
+    }
+}
+
+/// A node that declared another failed, and is to hear so, and one that comes after it.
+fn after_a_failure(store: &str) -> ([Coordinator; 3], [User; 3]) {
+    let nodes = nodes(store);
+    let users: [User; 3] = users(&nodes);
+    users[0].upgrade(Write, SOON).unwrap();
+    GlobalLockCoordinator::new(&nodes[1]).node_failed("config", nodes[0].member()).unwrap();
+    (nodes, users)
+}
+
+#[test]
+fn what_nobody_of_a_node_took_leaves_the_clean_up_to_the_next() {
+    let (_nodes, [one, two, three]) = after_a_failure("untaken");
+    soon(|| one.check().is_err());
+    let waiter = two.upgrade_async(Write).unwrap();
+    soon(|| waiter.as_ref().is_none_or(|waiter| waiter.is_decided()));
+    drop(waiter);
+    two.downgrade(NoLock).unwrap();
+    three.upgrade(Write, SOON).unwrap();
+    assert!(three.abandoned().unwrap().owner.contains("node-0"));
+}
+
+#[test]
+fn a_node_that_does_not_ask_leaves_the_clean_up_to_the_next_exclusive_holder() {
+    let gives_up: [fn(User); 3] =
+        [|user| user.downgrade(NoLock).unwrap(), |user| user.downgrade(Read).unwrap(), drop];
+    for (at, gives_up) in gives_up.into_iter().enumerate() {
+        let (_nodes, [_one, two, three]) = after_a_failure(&format!("unasked-{at}"));
+        two.upgrade(Write, SOON).unwrap();
+        gives_up(two);
+        three.upgrade(Write, SOON).unwrap();
+        let told = three.abandoned().unwrap_or_else(|| panic!("{at}: nothing"));
+        assert!(told.owner.contains("node-0"), "{at}");
+        assert!(three.abandoned().is_none(), "it is told once");
+    }
+}
+
+#[test]
+fn a_node_that_asks_later_hears_of_the_failure_as_long_as_nobody_had_the_resource_since() {
+    let (_nodes, [_one, two, _three]) = after_a_failure("later");
+    two.upgrade(Write, SOON).unwrap();
+    two.downgrade(NoLock).unwrap();
+    assert!(two.abandoned().is_none(), "it does not have it exclusively");
+    two.upgrade(Write, SOON).unwrap();
+    assert!(two.abandoned().unwrap().owner.contains("node-0"));
+}
+
+#[test]
+fn of_a_node_that_did_not_ask_and_failed_itself_the_next_hears() {
+    let (nodes, [_one, two, three]) = after_a_failure("itself-too");
+    two.upgrade(Write, SOON).unwrap();
+    GlobalLockCoordinator::new(&nodes[2]).node_failed("config", nodes[1].member()).unwrap();
+    three.upgrade(Write, SOON).unwrap();
+    assert!(three.abandoned().unwrap().owner.contains("node-1"));
+    soon(|| two.check().is_err());
+    assert!(is_broken(&two.downgrade(NoLock)));
+    three.downgrade(NoLock).unwrap();
+    two.upgrade(Write, SOON).unwrap();
+    assert!(two.abandoned().is_none(), "it was three's to be told");
 }
 
 #[test]
