@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tierlock::coordination::CoordinationError;
-use tierlock::coordination::global::GlobalLockEvent;
+use tierlock::coordination::global::{GlobalLockEvent, GlobalLockWaiter};
 use tierlock::coordination::memory::{Call, Fate, Leg, Memory, World};
 
 use super::*;
@@ -131,7 +131,7 @@ fn what_nobody_of_a_node_took_leaves_the_clean_up_to_the_next() {
     let (_nodes, [one, two, three]) = after_a_failure("untaken");
     soon(|| one.check().is_err());
     let waiter = two.upgrade_async(Write).unwrap();
-    soon(|| waiter.as_ref().is_none_or(|waiter| waiter.is_decided()));
+    soon(|| waiter.as_ref().is_none_or(GlobalLockWaiter::is_decided));
     drop(waiter);
     two.downgrade(NoLock).unwrap();
     three.upgrade(Write, SOON).unwrap();
