@@ -284,6 +284,8 @@ impl Coordinator {
     /// # Ok::<(), coordination::CoordinationError>(())
     /// ```
     pub fn stop(&self) -> Result<(), CoordinationError> {
+        // Who is told that it is lost may start it anew: before this stops it.
+        let _ = self.started();
         let _turn = self.state.turn.lock();
         let Some(part) = self.state.part.lock().take() else {
             tracing::debug!(agent = %self.agent_id, "stopped before it was started");
