@@ -12,7 +12,7 @@
 //! | `LockValue`, levels that are bytes | [`LockValue`], a type with an order; each value is a [`Mode`](crate::Mode), which says what fits what |
 //! | `NOLOCK`, `maxValue()` | the first and the last of [`LockValue::ALL`] |
 //! | `UNDEFINED` | `None` |
-//! | `isCompatibleWith(a, b)`, `getCompatibleWith(a, b)` | [`Mode::admits`](crate::Mode::admits), decided by the coordinator |
+//! | `isCompatibleWith(a, b)`, `getCompatibleWith(a, b)` | [`admits`](LockValue::admits), [`beside`](LockValue::beside): what one node may hold while another holds that |
 //! | `RWLockValue` | [`RwLockValue`] |
 //! | granted, grantable | [`granted`](GlobalLockUser::granted), [`grantable`](GlobalLockUser::grantable) (`getGrantable()`) |
 //! | requested, which is hidden | [`requested`](GlobalLockUser::requested) |

@@ -378,6 +378,8 @@ fn groups_that_cannot_be_understood_are_an_error_and_stay_as_they_are() {
         r#"{"format":1,"groups":{"a":{"capacity":0,"locks":["x"]}}}"#,
         r#"{"format":1,"groups":{"a":{"capacity":1,"locks":["x"]},"b":{"capacity":1,"locks":["x"]}}}"#,
         r#"{"format":2,"groups":{}}"#,
+        r#"{"format":2,"groups":{},"more":1}"#,
+        r#"{"format":2,"groups":[{"name":"a"}]}"#,
     ];
     for content in contents {
         let version = store.read(&key).map_or(Version::ABSENT, |stored| stored.version);
