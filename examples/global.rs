@@ -41,7 +41,7 @@ fn write(node: &Coordinator) -> Result<(), GlobalLockError> {
     announce(&ledger, node.member().name());
     let mut asked = 0;
     for _ in 0..ENTRIES {
-        if let Some(waiter) = ledger.upgrade_async(RwLockValue::Write)? {
+        if let Some(waiter) = ledger.upgrade_async(RwLockValue::Write)?.waiter() {
             asked += 1;
             waiter.wait_lock(None)?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::node::Node;
-use super::{GlobalLockWaiter, LockValue};
+use super::{GlobalLockUpgrade, GlobalLockWaiter, LockValue};
 use crate::clock;
 use crate::coordination::lock::{ClusterLock, HeldBy};
 use crate::error::{Abandoned, CoordinationError, GlobalLockError};
@@ -128,12 +128,12 @@ impl<V: LockValue> GlobalLockUser<V> {
     pub fn upgrade(&self, value: V, timeout: Option<Duration>) -> Result<(), GlobalLockError> {
         let start = clock::now();
         match self.upgrade_async(value)? {
-            None => Ok(()),
-            Some(waiter) => waiter.wait_from(start, timeout),
+            GlobalLockUpgrade::Granted => Ok(()),
+            GlobalLockUpgrade::Waits(waiter) => waiter.wait_from(start, timeout),
         }
     }
 
-    /// Asks for `value` without waiting for it: `None` if it was granted at once, a waiter else.
+    /// Asks for `value` without waiting for it: it is granted at once, or there is a waiter for it.
     ///
     /// Waiters of a node go in the order in which they came, each when the one before it was
     /// [handled](GlobalLockWaiter::signal_handled); those whose value [keeps](LockValue::keeps) before those whose value does not.
@@ -148,16 +148,18 @@ impl<V: LockValue> GlobalLockUser<V> {
     /// # use tierlock::coordination::global::{GlobalLockCoordinator, RwLockValue};
     /// let node = Coordinator::connect("memory:").join("node-1")?;
     /// let user = GlobalLockCoordinator::new(&node).user("config")?;
-    /// if let Some(waiter) = user.upgrade_async(RwLockValue::Write)? {
+    /// if let Some(waiter) = user.upgrade_async(RwLockValue::Write)?.waiter() {
     ///     waiter.wait_lock(None)?;
     ///     waiter.signal_handled();
     /// }
     /// assert_eq!(user.granted(), RwLockValue::Write);
     /// # Ok::<(), tierlock::Error>(())
     /// ```
-    pub fn upgrade_async(&self, value: V) -> Result<Option<GlobalLockWaiter<V>>, GlobalLockError> {
+    pub fn upgrade_async(&self, value: V) -> Result<GlobalLockUpgrade<V>, GlobalLockError> {
         let place = self.0.ask(value)?;
-        Ok(place.map(|place| GlobalLockWaiter::new(&self.0, value, place)))
+        Ok(place.map_or(GlobalLockUpgrade::Granted, |place| {
+            GlobalLockUpgrade::Waits(GlobalLockWaiter::new(&self.0, value, place))
+        }))
     }
 
     /// Has no more than `value` granted to the node. What it gives up stays in the node's cache; if the node is called back for it,

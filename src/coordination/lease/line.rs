@@ -1,5 +1,6 @@
 //! Asking for locks, and waiting for the first of several.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::mem;
 use std::sync::Arc;
@@ -192,12 +193,12 @@ impl Line {
 
     /// Stands in line for these locks and no others.
     pub(super) fn stand_for(&mut self, locks: &[Arc<Named>]) {
-        self.attempts.retain(|attempt| locks.iter().any(|l| Arc::ptr_eq(l, &attempt.named)));
-        for lock in locks {
-            if !self.attempts.iter().any(|attempt| Arc::ptr_eq(lock, &attempt.named)) {
-                self.attempts.push(Attempt::new(lock, &self.terms));
-            }
-        }
+        let wanted: HashSet<_> = locks.iter().map(Arc::as_ptr).collect();
+        self.attempts.retain(|attempt| wanted.contains(&Arc::as_ptr(&attempt.named)));
+        let stood: HashSet<_> =
+            self.attempts.iter().map(|attempt| Arc::as_ptr(&attempt.named)).collect();
+        let new = locks.iter().filter(|lock| !stood.contains(&Arc::as_ptr(lock)));
+        self.attempts.extend(new.map(|lock| Attempt::new(lock, &self.terms)));
     }
 
     /// Waits for the first of them. Whoever is in line for one longer than others has it before them.

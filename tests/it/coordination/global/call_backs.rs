@@ -9,7 +9,7 @@ use tierlock::coordination::memory::{Call, Fate, Leg, Memory};
 use super::*;
 
 fn asked(user: &User, value: RwLockValue) -> GlobalLockWaiter<RwLockValue> {
-    user.upgrade_async(value).unwrap().expect("it is not to be had")
+    user.upgrade_async(value).unwrap().waiter().expect("it is not to be had")
 }
 
 /// What a subscriber heard.
@@ -95,7 +95,7 @@ fn a_node_that_is_called_back_for_less_than_it_has_may_go_on_with_the_rest() {
     one.upgrade(Write, SOON).unwrap();
     let theirs = asked(&two, Read);
     soon(|| one.called_back().is_some());
-    assert!(one.upgrade_async(Read).unwrap().is_none());
+    assert!(one.upgrade_async(Read).unwrap().waiter().is_none());
     one.downgrade(Read).unwrap();
     theirs.wait_lock(SOON).unwrap();
 }
@@ -224,7 +224,7 @@ fn crossing(store: &str, between: impl Fn(&User) + Send + Sync + 'static) -> (Us
 fn a_call_back_that_crosses_an_upgrade_of_what_keeps_comes_after_it() {
     let (ours, theirs) = crossing("keeps", |other| {
         // Withdrawn when it is dropped, but it was there.
-        std::mem::forget(other.upgrade_async(Write).unwrap());
+        std::mem::forget(other.upgrade_async(Write).unwrap().waiter());
     });
     ours.upgrade(Upgrade, None).unwrap();
     assert_eq!((ours.granted(), theirs.granted()), (Upgrade, NoLock));
@@ -238,7 +238,7 @@ fn a_call_back_that_crosses_an_upgrade_of_what_keeps_comes_after_it() {
 fn an_upgrade_that_crosses_one_of_another_node_is_found_to_deadlock() {
     let (ours, theirs) = crossing("deadlock", |other| {
         other.upgrade(Read, None).unwrap();
-        std::mem::forget(other.upgrade_async(Upgrade).unwrap());
+        std::mem::forget(other.upgrade_async(Upgrade).unwrap().waiter());
     });
     let refused = ours.upgrade(Upgrade, SOON);
     assert!(is_deadlock(&refused), "{refused:?}");

@@ -25,7 +25,7 @@ fn a_node_declared_failed_is_forgotten_and_those_who_wait_are_served() {
     let [one, two, three]: [User; 3] = users(&nodes);
     let locks = GlobalLockCoordinator::new(&nodes[2]);
     one.upgrade(Write, SOON).unwrap();
-    let waiter = two.upgrade_async(Read).unwrap().unwrap();
+    let waiter = two.upgrade_async(Read).unwrap().waiter().unwrap();
     assert!(locks.node_failed("config", nodes[0].member()).unwrap());
     waiter.wait_lock(SOON).unwrap();
     three.upgrade(Read, SOON).unwrap();
@@ -140,7 +140,7 @@ fn after_a_failure(store: &str) -> ([Coordinator; 3], [User; 3]) {
 fn what_nobody_of_a_node_took_leaves_the_clean_up_to_the_next() {
     let (_nodes, [one, two, three]) = after_a_failure("untaken");
     soon(|| one.check().is_err());
-    let waiter = two.upgrade_async(Write).unwrap();
+    let waiter = two.upgrade_async(Write).unwrap().waiter();
     soon(|| waiter.as_ref().is_none_or(GlobalLockWaiter::is_decided));
     drop(waiter);
     two.downgrade(NoLock).unwrap();
@@ -193,7 +193,7 @@ fn an_upgrade_under_way_of_a_node_declared_failed_is_refused_if_it_held_somethin
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Read, SOON).unwrap();
     two.upgrade(Read, SOON).unwrap();
-    let waiter = one.upgrade_async(Upgrade).unwrap().unwrap();
+    let waiter = one.upgrade_async(Upgrade).unwrap().waiter().unwrap();
     GlobalLockCoordinator::new(&nodes[1]).node_failed("config", nodes[0].member()).unwrap();
     assert!(is_broken(&waiter.wait_lock(SOON)));
 }
@@ -203,7 +203,7 @@ fn a_node_that_waits_and_is_declared_failed_asks_anew() {
     let nodes = nodes::<2>("asks-anew");
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Write, SOON).unwrap();
-    let waiter = two.upgrade_async(Write).unwrap().unwrap();
+    let waiter = two.upgrade_async(Write).unwrap().waiter().unwrap();
     let locks = GlobalLockCoordinator::new(&nodes[0]);
     assert!(locks.node_failed("config", nodes[1].member()).unwrap());
     soon(|| one.waiters().unwrap().len() == 1);
@@ -246,7 +246,7 @@ fn a_node_that_dies_is_forgotten_by_itself() {
     });
     let (ours, theirs): (User, User) = (user(&one), user(&two));
     ours.upgrade(Write, SOON).unwrap();
-    let waiter = theirs.upgrade_async(Write).unwrap().unwrap();
+    let waiter = theirs.upgrade_async(Write).unwrap().waiter().unwrap();
     world.crash(one.member());
     world.advance(29_000);
     assert!(!waiter.is_decided());
@@ -263,8 +263,8 @@ fn a_node_that_leaves_loses_what_it_had_and_says_so_to_all_who_use_it() {
     let [one, two]: [User; 2] = users(&nodes);
     two.upgrade(Read, SOON).unwrap();
     one.upgrade(Read, SOON).unwrap();
-    let waiter = one.upgrade_async(Write).unwrap().unwrap();
-    let behind = one.upgrade_async(Write).unwrap().unwrap();
+    let waiter = one.upgrade_async(Write).unwrap().waiter().unwrap();
+    let behind = one.upgrade_async(Write).unwrap().waiter().unwrap();
     nodes[0].leave().unwrap();
     assert!(is_lost(&waiter.wait_lock(SOON)));
     drop(waiter);
@@ -283,7 +283,7 @@ fn with_a_node_that_died_while_it_waited_nobody_is_deadlocked() {
         let [one, two]: [User; 2] = users(&nodes);
         two.upgrade(Read, SOON).unwrap();
         one.upgrade(Read, SOON).unwrap();
-        let waiter = one.upgrade_async(Upgrade).unwrap().unwrap();
+        let waiter = one.upgrade_async(Upgrade).unwrap().waiter().unwrap();
         if round % 2 == 0 {
             soon(|| two.called_back().is_some());
         }
@@ -298,7 +298,7 @@ fn nobody_makes_way_for_a_node_that_died_while_it_waited() {
     let nodes = nodes::<2>("no-way");
     let [one, two]: [User; 2] = users(&nodes);
     two.upgrade(Write, SOON).unwrap();
-    let waiter = one.upgrade_async(Write).unwrap().unwrap();
+    let waiter = one.upgrade_async(Write).unwrap().waiter().unwrap();
     soon(|| two.called_back().is_some());
     nodes[0].leave().unwrap();
     soon(|| two.called_back().is_none());
@@ -311,7 +311,7 @@ fn a_node_that_leaves_with_it_exclusively_is_named_to_the_next() {
     let nodes = nodes::<2>("named");
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Write, SOON).unwrap();
-    let waiter = two.upgrade_async(Write).unwrap().unwrap();
+    let waiter = two.upgrade_async(Write).unwrap().waiter().unwrap();
     nodes[0].leave().unwrap();
     waiter.wait_lock(SOON).unwrap();
     let by = two.abandoned().unwrap().owner;
@@ -378,7 +378,7 @@ fn an_upgrade_whose_answer_is_lost_says_so_and_keeps_nobody_out() {
     assert!(matches!(one.upgrade(Write, None), Err(GlobalLockError::Coordination(_))));
     assert_eq!((one.granted(), one.requested()), (NoLock, None));
     // It is there, though nobody knows; who it is there for finds out.
-    if let Some(waiter) = two.upgrade_async(Write).unwrap() {
+    if let Some(waiter) = two.upgrade_async(Write).unwrap().waiter() {
         soon(|| {
             world.advance(50);
             waiter.is_decided()
@@ -400,7 +400,7 @@ fn a_downgrade_whose_message_is_lost_is_said_again() {
         });
         let [one, two]: [User; 2] = users(&nodes);
         one.upgrade(Write, SOON).unwrap();
-        let waiter = two.upgrade_async(Write).unwrap().unwrap();
+        let waiter = two.upgrade_async(Write).unwrap().waiter().unwrap();
         soon(|| one.called_back().is_some());
         let (me, once) = (nodes[0].member().clone(), AtomicBool::new(true));
         world.interpose(move |call, on| {
