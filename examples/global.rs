@@ -41,7 +41,7 @@ fn write(node: &Coordinator) -> Result<(), GlobalLockError> {
     announce(&ledger, node.member().name());
     let mut asked = 0;
     for _ in 0..ENTRIES {
-        if let Some(waiter) = ledger.upgrade_async(RwLockValue::Write)? {
+        if let Some(waiter) = ledger.upgrade_async(RwLockValue::Write)?.waiter() {
             asked += 1;
             waiter.wait_lock(None)?;
         }
@@ -55,7 +55,7 @@ fn write(node: &Coordinator) -> Result<(), GlobalLockError> {
 /// Says when another node asks for the ledger first.
 fn announce(ledger: &GlobalLockUser<RwLockValue>, name: &str) {
     let (name, told) = (name.to_owned(), std::sync::Once::new());
-    ledger.subscribe(move |event| {
+    ledger.subscribe(move |_, event| {
         if let GlobalLockEvent::CalledBack(call_back) = event {
             told.call_once(|| println!("{name}: called back to {:?}", call_back.to));
         }

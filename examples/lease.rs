@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let url = env::args().nth(1).unwrap_or_else(|| "memory:".to_owned());
     let coordinator = Coordinator::connect(&url).join(&format!("shop-{}", process::id()))?;
     let leases = Leases::new(&coordinator)?.lasting(Duration::from_secs(5));
-    leases.on_cleanup(|cleanup| println!("to be cleaned up: {cleanup}"));
+    leases.on_cleanup(|_, cleanup| println!("to be cleaned up: {cleanup}"));
     match leases.create_pool("licence", LICENCES) {
         Err(LeaseError::GroupExists { .. }) => println!("the pool is there already"),
         created => created?,

@@ -45,7 +45,8 @@ impl Listeners {
     }
 }
 
-/// Runs code of the caller's whose panic, which the hook has shown, is no affair of whoever happens to run it.
+/// Runs code of the caller's whose panic, which the hook has shown, is no affair of whoever happens to run it. To be called with no
+/// mutex held.
 pub(crate) fn alone<R>(code: impl FnOnce() -> R) {
     drop(catch_unwind(AssertUnwindSafe(code)).map(drop));
 }

@@ -12,12 +12,12 @@
 //! | `LockValue`, levels that are bytes | [`LockValue`], a type with an order; each value is a [`Mode`](crate::Mode), which says what fits what |
 //! | `NOLOCK`, `maxValue()` | the first and the last of [`LockValue::ALL`] |
 //! | `UNDEFINED` | `None` |
-//! | `isCompatibleWith(a, b)`, `getCompatibleWith(a, b)` | [`Mode::admits`](crate::Mode::admits), decided by the coordinator |
+//! | `isCompatibleWith(a, b)`, `getCompatibleWith(a, b)` | [`admits`](LockValue::admits), [`beside`](LockValue::beside): what one node may hold while another holds that |
 //! | `RWLockValue` | [`RwLockValue`] |
 //! | granted, grantable | [`granted`](GlobalLockUser::granted), [`grantable`](GlobalLockUser::grantable) (`getGrantable()`) |
 //! | requested, which is hidden | [`requested`](GlobalLockUser::requested) |
 //! | `upgrade(level, true, timeout)` | [`upgrade`](GlobalLockUser::upgrade) |
-//! | `upgrade(level, false, _)`, which returns null if it is granted at once | [`upgrade_async`](GlobalLockUser::upgrade_async), which returns `None` |
+//! | `upgrade(level, false, _)`, which returns null if it is granted at once | [`upgrade_async`](GlobalLockUser::upgrade_async), which returns [`Granted`](GlobalLockUpgrade::Granted) |
 //! | `GlobalLockWaiter`: `waitLock()`, `signalHandled()` | [`GlobalLockWaiter`]: [`wait_lock`](GlobalLockWaiter::wait_lock) or `.await`, [`signal_handled`](GlobalLockWaiter::signal_handled) |
 //! | to interrupt a thread that waits | to drop the waiter |
 //! | `DeadLockException`, after the timeout | [`TimedOut`](GlobalLockError::TimedOut) after it, [`Deadlock`](GlobalLockError::Deadlock) before |
@@ -63,7 +63,7 @@ use self::node::Node;
 pub use self::user::{CallBack, GlobalLockEvent, GlobalLockUser};
 use self::value::check_all;
 pub use self::value::{LockValue, RwLockValue};
-pub use self::waiter::GlobalLockWaiter;
+pub use self::waiter::{GlobalLockUpgrade, GlobalLockWaiter};
 use super::coordinator::{Coordinator, key_of};
 use super::driver::Key;
 use super::resource::{OnAbandoned, Resource};

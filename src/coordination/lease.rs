@@ -132,7 +132,7 @@ impl Leases {
             return Err(CoordinationError::Incapable { at, capability }.into());
         }
         let owner = Arc::clone(coordinator.member().name());
-        let terms = Terms { owner, lifetime_ms: whole_ms(LIFETIME) };
+        let terms = Terms { owner, lifetime_ms: Some(whole_ms(LIFETIME)) };
         let node = Node::of(coordinator);
         Ok(Self { coordinator: coordinator.clone(), node, terms })
     }
@@ -150,8 +150,8 @@ impl Leases {
     /// ```
     #[must_use]
     pub fn lasting(&self, lifetime: Duration) -> Self {
-        let terms = Terms { lifetime_ms: whole_ms(lifetime).max(1), ..self.terms.clone() };
-        Self { terms, ..self.clone() }
+        let lifetime_ms = Some(whole_ms(lifetime).max(1));
+        Self { terms: Terms { lifetime_ms, ..self.terms.clone() }, ..self.clone() }
     }
 
     /// The same, with leases on behalf of this owner: for whoever is told of them. The name of the member unless it is said.
@@ -169,18 +169,21 @@ impl Leases {
         Self { terms: Terms { owner: owner.into(), ..self.terms.clone() }, ..self.clone() }
     }
 
-    /// Calls `call` whenever something of this member acquires a lock that was left behind, by whatever [`Leases`] of this
-    /// member: in the thread that acquires, before it has the lock. For as long as the member is there.
+    /// Calls `call` with these leases whenever something of this member acquires a lock that was left behind, by whatever
+    /// [`Leases`] of this member: in the thread that acquires, before it has the lock. For as long as the member is there. A panic of
+    /// it ends there, and the lock is had all the same.
+    ///
+    /// It may use the leases that it is given. Some that it kept would keep the member, for ever.
     ///
     /// # Examples
     /// ```
     /// # use tierlock::coordination::{Coordinator, lease::Leases};
     /// # let leases = Leases::new(&Coordinator::connect("memory:").join("worker-1")?)?;
-    /// leases.on_cleanup(|cleanup| eprintln!("{cleanup}"));
+    /// leases.on_cleanup(|_, cleanup| eprintln!("{cleanup}"));
     /// # Ok::<(), tierlock::Error>(())
     /// ```
-    pub fn on_cleanup(&self, call: impl Fn(&Cleanup) + Send + Sync + 'static) {
-        self.node.on_cleanup(Arc::new(call));
+    pub fn on_cleanup(&self, call: impl Fn(&Self, &Cleanup) + Send + Sync + 'static) {
+        self.node.on_cleanup(self.terms.clone(), Arc::new(call));
     }
 
     /// Acquires the lock of this name if it is free, in one attempt; `None` if somebody holds it, or waits for it.
@@ -397,8 +400,10 @@ impl Leases {
     /// ```
     pub fn delete_group(&self, group: &str) -> Result<(), LeaseError> {
         let locks = Groups::read(&self.coordinator)?.locks(group)?.clone();
-        let claims: Vec<Claim> =
-            locks.iter().map(|lock| self.claim_free(group, lock)).collect::<Result<_, _>>()?;
+        // Until it is over, however long that takes.
+        let terms = Terms { lifetime_ms: None, ..self.terms.clone() };
+        let claim = |lock| self.claim_free(group, lock, &terms);
+        let claims: Vec<Claim> = locks.iter().map(claim).collect::<Result<_, _>>()?;
         Groups::update(&self.coordinator, |all| {
             // Whoever put one in meanwhile holds it.
             if let Some(lock) = all.locks(group)?.difference(&locks).next() {
@@ -412,8 +417,8 @@ impl Leases {
     }
 
     /// Takes a lock of a group, if it is free and owes nothing.
-    fn claim_free(&self, group: &str, lock: &Arc<str>) -> Result<Claim, LeaseError> {
-        let claim = Claim::now(&self.named(lock)?, &self.terms)?;
+    fn claim_free(&self, group: &str, lock: &Arc<str>, terms: &Terms) -> Result<Claim, LeaseError> {
+        let claim = Claim::now(&self.named(lock)?, terms)?;
         let claim = claim.ok_or_else(|| locked(group, lock))?;
         match claim.previous() {
             None => Ok(claim),

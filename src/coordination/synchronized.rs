@@ -23,7 +23,7 @@
 //! | `lock.break_()` | [`break_lock`](Lock::break_lock) |
 //! | `lock.is_still_owner()`, `lock.acquired` | [`is_still_owner`](Lock::is_still_owner), [`acquired`](Lock::acquired) |
 //! | `lock.name` | [`name`](Lock::name), with the prefix |
-//! | `lock.heartbeat()`, the thread `Heart` | nothing to call: the member keeps itself alive, see [`Connect::ttl`] |
+//! | `heartbeat()`, the thread `Heart` | nothing to call: the member keeps itself alive, see [`Connect::ttl`]. [`heartbeat`](Coordinator::heartbeat) tells whether it does |
 //! | `@synchronized('{f_name}-{share.id}')` | `#[ssynchronized("{f_name}-{share.id}", in = coordinator)]`, or [`synchronized`] |
 //! | `LockCreationFailed`, `LockAcquireFailed` | the cases of [`SynchronizedError`] |
 //! | `ToozError` | [`SynchronizedError::Coordination`], [`CoordinationError`] |
@@ -35,8 +35,10 @@
 //! - **Who waits is in line**, and is told when its turn comes. Nobody polls, nobody is overtaken, and giving up leaves nothing behind.
 //! - **A timeout is `false`**, or `LockAcquireFailed` where there is no `bool`; at no engine anything else. `true` waits for ever, and
 //!   is no number.
-//! - **Waiting for oneself is an error.** Who waits for a name that the [current owner](Owner::current) holds by another lock would
-//!   never get it: that fails at once. Limited waits end by themselves, so they are waited for.
+//! - **Waiting for oneself is an error.** Who waits without limit for a name that the [current owner](Owner::current) holds would never
+//!   get it: that fails at once, be it held by another lock of the same agent, by an annotated function or by
+//!   [`cluster_lock`](Lock::cluster_lock). Limited waits end by themselves, so they are waited for; but a lock that is held already is
+//!   not waited for by that lock itself, which is `false` at once.
 //! - **What is lost is known to be lost.** An agent that could not say in time that it lives knows so before another gets the lock:
 //!   [`is_still_owner`](Lock::is_still_owner) and [`release`](Lock::release) are false then. What it writes meanwhile, it writes with its
 //!   [`token`](Lock::token), so that whoever receives it can refuse what comes too late.
@@ -73,7 +75,7 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, ReentrantMutex};
 
 use self::holds::Holds;
 pub use self::lock::{Lock, LockGuard};
@@ -155,8 +157,8 @@ pub struct Coordinator {
 
 #[derive(Default)]
 struct State {
-    /// One starts or stops at a time.
-    turn: Mutex<()>,
+    /// One thread starts or stops at a time. Who is told of what comes of that may do so in the midst of it.
+    turn: ReentrantMutex<()>,
     part: Mutex<Option<Part>>,
 }
 
@@ -172,6 +174,14 @@ impl Part {
     /// Neither lost, nor somebody else's: of the process that this one was forked from.
     fn lives(&self) -> bool {
         self.pid == process::id() && self.coordinator.check().is_ok()
+    }
+
+    /// Frees the name of one that is lost, which the engine may not know of yet.
+    fn vacate(&self) {
+        if self.pid == process::id() {
+            // Whoever finds itself lost says so, by what would have been its next word.
+            let _ = self.coordinator.seat().beat(Duration::ZERO);
+        }
     }
 }
 
@@ -207,7 +217,7 @@ impl Coordinator {
         Self { agent_id: agent_id.into(), ..self }
     }
 
-    /// Begins the names of the agent and of its locks so.
+    /// Begins the names of the agent and of its locks so; those of locks at once, that of the agent from the next start on.
     ///
     /// # Examples
     /// ```
@@ -240,12 +250,17 @@ impl Coordinator {
     /// # Ok::<(), coordination::CoordinationError>(())
     /// ```
     pub fn start(&self) -> Result<(), CoordinationError> {
+        // Who is told that it is lost may start it anew.
+        if self.started() {
+            return Ok(());
+        }
         let _turn = self.state.turn.lock();
         if self.started() {
             return Ok(());
         }
-        let name = format!("{}{}", self.prefix, self.agent_id);
-        let coordinator = self.connect.clone().join(&name)?;
+        let former = self.state.part.lock().clone();
+        former.inspect(Part::vacate);
+        let coordinator = self.connect.clone().join(&self.behind_prefix(&self.agent_id))?;
         let part = Part { coordinator, holds: Arc::default(), pid: process::id() };
         // The former is dropped when nothing is locked.
         let former = self.state.part.lock().replace(part);
@@ -269,13 +284,19 @@ impl Coordinator {
     /// # Ok::<(), coordination::CoordinationError>(())
     /// ```
     pub fn stop(&self) -> Result<(), CoordinationError> {
+        // Who is told that it is lost may start it anew: before this stops it.
+        let _ = self.started();
         let _turn = self.state.turn.lock();
         let Some(part) = self.state.part.lock().take() else {
             tracing::debug!(agent = %self.agent_id, "stopped before it was started");
             return Ok(());
         };
         part.holds.clear();
-        if part.lives() { part.coordinator.leave() } else { Ok(()) }
+        if part.lives() {
+            return part.coordinator.leave();
+        }
+        part.vacate();
+        Ok(())
     }
 
     /// Tells whether it takes part: it was started and not stopped, lives, and this is the process that started it.
@@ -285,6 +306,29 @@ impl Coordinator {
     #[must_use]
     pub fn started(&self) -> bool {
         self.part().is_some()
+    }
+
+    /// Asks the engine whether the agent lives: false also if it is not started. It lives without this.
+    ///
+    /// # Errors
+    /// [`Engine`](CoordinationError::Engine) if it could not be asked; the agent lives until its time is up then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::coordination::{self, synchronized::Coordinator};
+    /// let coordinator = Coordinator::new(coordination::Coordinator::connect("memory:"));
+    /// assert!(!coordinator.heartbeat()?);
+    /// coordinator.start()?;
+    /// assert!(coordinator.heartbeat()?);
+    /// # Ok::<(), coordination::CoordinationError>(())
+    /// ```
+    pub fn heartbeat(&self) -> Result<bool, CoordinationError> {
+        let Some(part) = self.part() else { return Ok(false) };
+        match part.coordinator.seat().check_with_engine() {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_lost() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The member that it is while it takes part: who else there is, and when it is lost.
@@ -307,7 +351,8 @@ impl Coordinator {
     /// A new lock of this name behind the prefix. Two of one name exclude each other, wherever they are.
     ///
     /// # Errors
-    /// [`LockCreationFailed`](SynchronizedError::LockCreationFailed) if the agent is not started, or the name is blank or too long.
+    /// [`NotStarted`](SynchronizedError::NotStarted); [`LockCreationFailed`](SynchronizedError::LockCreationFailed) if the name is
+    /// blank or too long.
     ///
     /// # Examples
     /// ```
@@ -325,12 +370,14 @@ impl Coordinator {
     }
 
     fn lock(&self, name: &str) -> Result<(Part, super::ClusterLock), SynchronizedError> {
-        let part =
-            self.part().ok_or_else(|| self.refusal(name, "the coordinator is not started"))?;
+        let part = self.part().ok_or_else(|| SynchronizedError::NotStarted {
+            agent: self.behind_prefix(&self.agent_id),
+            name: self.behind_prefix(name),
+        })?;
         if name.trim().is_empty() {
             return Err(self.refusal(name, "a blank name would be one lock for everybody"));
         }
-        let lock = part.coordinator.lock(&format!("{}{name}", self.prefix));
+        let lock = part.coordinator.lock(&self.behind_prefix(name));
         let lock = lock.map_err(|error| self.refusal(name, &error.to_string()))?;
         part.holds.watch(&lock);
         Ok((part, lock))
@@ -338,10 +385,14 @@ impl Coordinator {
 
     fn refusal(&self, name: &str, reason: &str) -> SynchronizedError {
         SynchronizedError::LockCreationFailed {
-            agent: format!("{}{}", self.prefix, self.agent_id).into(),
-            name: format!("{}{name}", self.prefix).into(),
+            agent: self.behind_prefix(&self.agent_id),
+            name: self.behind_prefix(name),
             reason: reason.into(),
         }
+    }
+
+    fn behind_prefix(&self, name: &str) -> Arc<str> {
+        format!("{}{name}", self.prefix).into()
     }
 
     fn part(&self) -> Option<Part> {
@@ -466,7 +517,8 @@ mod tests {
         coordinator.state.part.lock().as_mut().unwrap().pid += 1;
         assert!(!coordinator.started());
         let refused = coordinator.get_lock("share-7");
-        assert!(matches!(refused, Err(SynchronizedError::LockCreationFailed { .. })));
+        assert!(matches!(refused, Err(SynchronizedError::NotStarted { .. })));
+        assert!(!coordinator.heartbeat().unwrap());
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl Record {
         let damaged = |error: serde_json::Error| Unreadable::Damaged(error.to_string());
         let written: WrittenRecord = match serde_json::from_slice(bytes) {
             Ok(written) => written,
-            Err(error) => return Err(other_format(bytes).unwrap_or_else(|| damaged(error))),
+            Err(error) => return Err(other_format(bytes, FORMAT).unwrap_or_else(|| damaged(error))),
         };
         if written.format != FORMAT {
             return Err(Unreadable::Format(written.format));
@@ -499,14 +499,14 @@ impl Record {
     }
 }
 
-/// Tells whether it is a record of another format than this one.
-fn other_format(bytes: &[u8]) -> Option<Unreadable> {
+/// Tells whether it is of another format than the one known, whatever else it has.
+pub(crate) fn other_format(bytes: &[u8], known: u32) -> Option<Unreadable> {
     #[derive(Deserialize)]
     struct Head {
         format: u32,
     }
     let head: Head = serde_json::from_slice(bytes).ok()?;
-    (head.format != FORMAT).then_some(Unreadable::Format(head.format))
+    (head.format != known).then_some(Unreadable::Format(head.format))
 }
 
 #[cfg(any(test, fuzzing))]

@@ -40,8 +40,8 @@ pub enum GlobalLockError {
         blockers: Vec<MemberId>,
     },
 
-    /// This node and another would each wait for the other to give up what it keeps. Found out at once, and sure: no time makes
-    /// it better, only that one of the two downgrades.
+    /// This node and another would each wait for the other to give up what it keeps. Found out at once. To ask again helps when one
+    /// of the two gave up what it keeps, or the other what it asks for; whoever downgrades lets the other go.
     #[error("{res} {wanted} would deadlock: this node keeps {granted}, and so does another that waits likewise", res = Printable(resource))]
     #[allow(missing_docs, reason = "the variant says it")]
     Deadlock { resource: Arc<str>, wanted: Arc<str>, granted: Arc<str> },
@@ -50,6 +50,11 @@ pub enum GlobalLockError {
     #[error("cannot downgrade {res} to {wanted}: it is granted {granted}", res = Printable(resource))]
     #[allow(missing_docs, reason = "the variant says it")]
     NotLower { resource: Arc<str>, wanted: Arc<str>, granted: Arc<str> },
+
+    /// Nothing of the resource is granted to this node, so there is no token of it.
+    #[error("{res} is not granted to this node", res = Printable(resource))]
+    #[allow(missing_docs, reason = "the variant says it")]
+    NotGranted { resource: Arc<str> },
 
     /// A type whose values, or one of them, cannot be used as lock values.
     #[error("{values} are no lock values: {reason}")]
@@ -83,6 +88,32 @@ impl GlobalLockError {
     #[must_use]
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Coordination(error) if error.is_lost())
+    }
+
+    /// Tells whether the same may succeed later, with nothing changed but time. Of a [`Deadlock`](Self::Deadlock) that is not so:
+    /// one of the two has to give something up.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tierlock::coordination::Coordinator;
+    /// # use tierlock::coordination::global::{GlobalLockCoordinator, RwLockValue};
+    /// let node = Coordinator::connect("memory:nodes").join("node-1")?;
+    /// let other = Coordinator::connect("memory:nodes").join("node-2")?;
+    /// let [ours, theirs] = [&node, &other].map(|node| GlobalLockCoordinator::new(node).user("config"));
+    /// let (ours, theirs) = (ours?, theirs?);
+    /// theirs.upgrade(RwLockValue::Write, None)?;
+    /// let error = ours.upgrade(RwLockValue::Read, Some(Duration::from_millis(1))).unwrap_err();
+    /// assert!(error.is_transient());
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } => true,
+            Self::Coordination(error) => error.is_transient(),
+            _ => false,
+        }
     }
 }
 

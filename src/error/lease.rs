@@ -96,17 +96,35 @@ pub enum LeaseError {
 }
 
 impl LeaseError {
-    /// Tells whether the lease is held no more.
+    /// Tells whether the lease is held no more: it was released, or is [lost](Self::is_lost).
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::coordination::lease::LeaseError;
+    /// assert!(LeaseError::Released { lock: "config".into() }.is_over());
+    /// assert!(!LeaseError::NoGroup { group: "printers".into() }.is_over());
+    /// ```
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Released { .. }) || self.is_lost()
+    }
+
+    /// Tells whether what was held is lost against its holder's will: its time was over, or the member is lost.
     ///
     /// # Examples
     /// ```
     /// # use tierlock::coordination::lease::LeaseError;
     /// assert!(LeaseError::Expired { lock: "config".into() }.is_lost());
-    /// assert!(!LeaseError::NoGroup { group: "printers".into() }.is_lost());
+    /// assert!(!LeaseError::Released { lock: "config".into() }.is_lost());
     /// ```
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Released { .. } | Self::Expired { .. } | Self::Lost { .. })
+        match self {
+            Self::Expired { .. } | Self::Lost { .. } => true,
+            Self::Acquire(AcquireError::Coordination { reason, .. }) => reason.is_lost(),
+            Self::Coordination(error) => error.is_lost(),
+            _ => false,
+        }
     }
 
     /// Tells whether the same may succeed later, with nothing changed but time.

@@ -15,12 +15,21 @@ use crate::core::print::Printable;
 ///
 /// let coordinator = Coordinator::new(tierlock::coordination::Coordinator::connect("memory:"));
 /// let error = coordinator.get_lock("share-7").unwrap_err();
-/// assert!(matches!(error, SynchronizedError::LockCreationFailed { .. }));
+/// assert!(matches!(error, SynchronizedError::NotStarted { .. }));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SynchronizedError {
-    /// There is no such lock: the coordinator is not started, or nothing can have this name.
+    /// There is no such lock: the coordinator is not started, or takes part no more.
+    #[error(
+        "{} cannot make the lock {}: the coordinator is not started",
+        Printable(agent),
+        Printable(name)
+    )]
+    #[allow(missing_docs, reason = "the variant says it")]
+    NotStarted { agent: Arc<str>, name: Arc<str> },
+
+    /// There is no such lock: nothing can have this name.
     #[error("{} cannot make the lock {}: {reason}", Printable(agent), Printable(name))]
     #[allow(missing_docs, reason = "the variant says it")]
     LockCreationFailed { agent: Arc<str>, name: Arc<str>, reason: Arc<str> },
@@ -39,6 +48,23 @@ pub enum SynchronizedError {
 }
 
 impl SynchronizedError {
+    /// Tells whether the agent is lost, and with it everything that it held.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tierlock::{Mode, coordination::{self, synchronized::Coordinator}};
+    /// let coordinator = Coordinator::new(coordination::Coordinator::connect("memory:"));
+    /// coordinator.start()?;
+    /// let lock = coordinator.get_lock("share-7")?;
+    /// coordinator.stop()?;
+    /// assert!(lock.acquire(true, Mode::Exclusive).unwrap_err().is_lost());
+    /// # Ok::<(), tierlock::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Coordination(AcquireError::Coordination { reason, .. }) if reason.is_lost())
+    }
+
     /// Tells whether the same may succeed later, with nothing changed but time.
     ///
     /// # Examples
@@ -51,7 +77,7 @@ impl SynchronizedError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::LockAcquireFailed(error) | Self::Coordination(error) => error.is_transient(),
-            Self::LockCreationFailed { .. } | Self::Template(_) => false,
+            Self::NotStarted { .. } | Self::LockCreationFailed { .. } | Self::Template(_) => false,
         }
     }
 }

@@ -15,15 +15,16 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(super) use self::line::PlaceId;
 use self::line::{Line, Stage};
 use super::value::{check_one, greatest_within, least};
-use super::{CallBack, GlobalLockEvent, LockValue};
+use super::{CallBack, GlobalLockEvent, GlobalLockUser, LockValue};
 use crate::coordination::resource::{Resource, Upgrading, User};
 use crate::coordination::stake::Stake;
 use crate::core::held::Held;
 use crate::core::mode::Mode;
 use crate::error::{CoordinationError, GlobalLockError};
+use crate::listeners::alone;
 use crate::task::{Reason, Refusal};
 
-type Subscriber<V> = Arc<dyn Fn(&GlobalLockEvent<V>) + Send + Sync>;
+type Subscriber<V> = Arc<dyn Fn(&GlobalLockUser<V>, &GlobalLockEvent<V>) + Send + Sync>;
 
 /// One node's use of one resource.
 pub(super) struct Node<V: LockValue> {
@@ -34,6 +35,7 @@ pub(super) struct Node<V: LockValue> {
     subscribers: Mutex<Vec<Subscriber<V>>>,
     /// Wakes it when what it claims is decided.
     waker: Waker,
+    me: Weak<Self>,
 }
 
 pub(super) struct State<V> {
@@ -43,8 +45,14 @@ pub(super) struct State<V> {
     line: Line<V>,
     /// Tells whether what the stake holds is lost.
     mark: u64,
+    /// How often the stake came to hold something else.
+    gains: u64,
+    /// Of what it gained last.
     token: Option<u64>,
+    /// Who left behind what the stake holds exclusively, while nobody asked for that.
     abandoned: Option<Arc<str>>,
+    /// What was held is lost, and those who subscribed were told.
+    is_lost: bool,
     /// The first in line was refused because of what is granted, and waits until that, or what others want, changes.
     is_hopeless: bool,
     /// There while an upgrade waits that goes before nodes which hold nothing.
@@ -62,14 +70,17 @@ impl<V: LockValue> Node<V> {
                 stake,
                 line: Line::new(),
                 mark: 0,
+                gains: 0,
                 token: None,
                 abandoned: None,
+                is_lost: false,
                 is_hopeless: false,
                 held_off: None,
             }),
             decided: Condvar::new(),
             subscribers: Mutex::default(),
             waker: Waker::from(Arc::new(Bell(Weak::clone(me)))),
+            me: Weak::clone(me),
         })
     }
 
@@ -93,12 +104,12 @@ impl<V: LockValue> Node<V> {
     fn ask_once(&self, value: V) -> Result<Option<PlaceId>, GlobalLockError> {
         let asked = self.act(|state| {
             if value <= state.granted && !self.has_to_yield(state, value) {
-                return self.check_hold(state).map(|()| None);
+                return Ok(Asked::Had);
             }
             let place = state.line.stand(value);
             self.advance(state);
             match state.line.stage(place) {
-                Stage::Waits => return Ok(Some(place)),
+                Stage::Waits => return Ok(Asked::Waits(place)),
                 Stage::Refused(error) => {
                     let error = error.clone();
                     state.line.leave(place);
@@ -108,13 +119,17 @@ impl<V: LockValue> Node<V> {
             }
             state.granted = state.granted.max(value);
             state.line.leave(place);
-            Ok(None)
+            Ok(Asked::Granted)
         })?;
-        if asked.is_some() {
-            // Goes to the coordinator in this thread. What comes of it is said at the place.
-            let _ = self.resource.settle(true);
+        match asked {
+            Asked::Had => self.check().map(|()| None),
+            Asked::Granted => Ok(None),
+            Asked::Waits(place) => {
+                // Goes to the coordinator in this thread. What comes of it is said at the place.
+                let _ = self.resource.settle(true);
+                Ok(Some(place))
+            }
         }
-        Ok(asked)
     }
 
     /// What became of the place, if it is decided; else, `waker` is woken when it is.
@@ -125,12 +140,15 @@ impl<V: LockValue> Node<V> {
     ) -> Option<Result<(), GlobalLockError>> {
         let waker = waker.clone();
         let mut state = self.state.lock();
-        let taken = self.take(&mut state, place);
-        let earlier = taken.is_none().then(|| state.line.listen(place, waker));
+        if state.waits(place) {
+            let earlier = state.line.listen(place, waker);
+            drop(state);
+            // Dropping a waker is the caller's code.
+            drop(earlier);
+            return None;
+        }
         drop(state);
-        // Dropping a waker is the caller's code.
-        drop(earlier);
-        taken
+        self.take(place)
     }
 
     /// Blocks this thread until the place is decided, or the time is up (`None`).
@@ -140,40 +158,38 @@ impl<V: LockValue> Node<V> {
         until: Option<Instant>,
     ) -> Option<Result<(), GlobalLockError>> {
         let mut state = self.state.lock();
-        loop {
-            if let Some(taken) = self.take(&mut state, place) {
-                return Some(taken);
-            }
-            match until {
-                None => self.decided.wait(&mut state),
-                Some(until) => {
-                    if self.decided.wait_until(&mut state, until).timed_out() {
-                        return self.take(&mut state, place);
-                    }
-                }
+        let waits = |state: &mut State<V>| state.waits(place);
+        match until {
+            None => self.decided.wait_while(&mut state, waits),
+            Some(until) => {
+                self.decided.wait_while_until(&mut state, waits, until);
             }
         }
+        drop(state);
+        self.take(place)
     }
 
     pub(super) fn is_decided(&self, place: PlaceId) -> bool {
-        !matches!(self.state.lock().line.stage(place), Stage::Waits)
+        !self.state.lock().waits(place)
     }
 
     /// Takes what the place was granted: from now on the node has it.
-    fn take(&self, state: &mut State<V>, place: PlaceId) -> Option<Result<(), GlobalLockError>> {
-        match state.line.stage(place) {
-            Stage::Waits => None,
-            Stage::Refused(error) => Some(Err(error.clone())),
-            Stage::Taken => Some(Ok(())),
-            Stage::Granted => Some(self.check_hold(state).map(|()| {
-                state.granted = state.granted.max(state.line.take(place));
-            })),
+    fn take(&self, place: PlaceId) -> Option<Result<(), GlobalLockError>> {
+        match self.state.lock().line.stage(place) {
+            Stage::Waits => return None,
+            Stage::Refused(error) => return Some(Err(error.clone())),
+            Stage::Taken => return Some(Ok(())),
+            Stage::Granted => {}
         }
+        Some(self.check().map(|()| {
+            let state = &mut *self.state.lock();
+            state.granted = state.granted.max(state.line.take(place));
+        }))
     }
 
     /// Gives up the place in line, and what it was granted if nobody took that; the next may go.
     pub(super) fn leave(&self, place: PlaceId) {
-        let given = self.act(|state| state.line.leave(place));
+        let (given, _waker) = self.act(|state| state.line.leave(place));
         if given {
             let _ = self.resource.settle_given();
         }
@@ -182,7 +198,9 @@ impl<V: LockValue> Node<V> {
     /// Has the node hold no more than `value`.
     pub(super) fn downgrade(&self, value: V) -> Result<(), GlobalLockError> {
         check_one(value)?;
-        let held = self.act(|state| {
+        // Before it is given up, which is no loss.
+        let held = self.check();
+        self.act(|state| {
             if value > state.granted {
                 return Err(GlobalLockError::NotLower {
                     resource: self.name(),
@@ -190,9 +208,8 @@ impl<V: LockValue> Node<V> {
                     granted: shown(state.granted),
                 });
             }
-            let held = self.check_hold(state);
             state.granted = value;
-            Ok(held)
+            Ok(())
         })?;
         let told = self.resource.settle_given();
         held.and(told.map_err(Into::into))
@@ -210,10 +227,12 @@ impl<V: LockValue> Node<V> {
 
     /// What would be granted now without asking the coordinator.
     pub(super) fn grantable(&self) -> V {
-        let state = self.state.lock();
-        if self.check_hold(&state).is_err() {
-            return least();
-        }
+        let left = self.left(&self.state.lock());
+        if self.check().is_ok() { left } else { least() }
+    }
+
+    /// What those elsewhere leave to the node.
+    fn left(&self, state: &State<V>) -> V {
         let held = self.resource.lock().held();
         let own = state.stake.mode().filter(|own| held.count(*own) > 0);
         let others = own.map_or(held, |own| held.without(own));
@@ -232,25 +251,35 @@ impl<V: LockValue> Node<V> {
         Some(CallBack { to: self.called_to()?, since })
     }
 
+    /// Fails if what is held is lost. With nothing locked, since whoever is told that the member is lost may come by here.
     pub(super) fn check(&self) -> Result<(), GlobalLockError> {
-        self.check_hold(&self.state.lock())
+        loop {
+            let hold = self.state.lock().hold();
+            let checked = self.check_hold(hold);
+            // What was given back meanwhile looks lost.
+            if checked.is_ok() || self.state.lock().hold() == hold {
+                return checked;
+            }
+        }
     }
 
     /// The fencing token of what is granted.
     pub(super) fn token(&self) -> Result<u64, GlobalLockError> {
-        let known = {
+        self.check()?;
+        let (granted, known, gains) = {
             let state = self.state.lock();
-            self.check_hold(&state)?;
-            if state.granted == least() {
-                return Err(self.resource.broken().into());
-            }
-            state.token
+            (state.granted, state.token, state.gains)
         };
+        if granted == least() {
+            return Err(GlobalLockError::NotGranted { resource: self.name() });
+        }
         if let Some(token) = known {
             return Ok(token);
         }
         let token = self.resource.next_token()?;
-        Ok(*self.state.lock().token.get_or_insert(token))
+        let mut state = self.state.lock();
+        // Else it is of what was held before, and no token of what is held now.
+        Ok(if state.gains == gains { *state.token.get_or_insert(token) } else { token })
     }
 
     pub(super) fn take_abandoned(&self) -> Option<Arc<str>> {
@@ -266,21 +295,25 @@ impl<V: LockValue> Node<V> {
     }
 
     fn tell(&self, event: &GlobalLockEvent<V>) {
+        // Nobody subscribes to what nobody uses.
+        let Some(user) = self.me.upgrade().map(GlobalLockUser) else { return };
         let subscribers = self.subscribers.lock().clone();
-        subscribers.iter().for_each(|subscriber| subscriber(event));
+        subscribers.iter().for_each(|subscriber| alone(|| subscriber(&user, event)));
     }
 }
 
 impl<V: LockValue> Node<V> {
     /// Changes something, does what follows from that, and tells those who are decided by it.
     fn act<R>(&self, change: impl FnOnce(&mut State<V>) -> R) -> R {
+        // If time is up, those who want to know of it are told while nothing is locked.
+        let _ = self.resource.member().check();
         let mut state = self.state.lock();
         let result = change(&mut state);
         self.advance(&mut state);
         let wakers = state.line.take_wakers();
         MutexGuard::unlock_fair(state);
         self.decided.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(|waker| alone(|| waker.wake()));
         result
     }
 
@@ -317,6 +350,7 @@ impl<V: LockValue> Node<V> {
         let untaken = state.line.front().filter(|(_, stage)| matches!(stage, Stage::Granted));
         let due = untaken.map_or(state.granted, |(value, _)| value.max(state.granted)).mode();
         if state.stake.mode().is_some_and(|held| Some(held) != due) {
+            state.pass_on_notice(&self.resource);
             state.stake.lower(due);
             state.is_hopeless = false;
         }
@@ -324,7 +358,7 @@ impl<V: LockValue> Node<V> {
 
     /// Has the stake cover `value`, the first in line; tells whether it does.
     fn decide(&self, state: &mut State<V>, value: V) -> Result<bool, GlobalLockError> {
-        self.check_hold(state)?;
+        self.check_hold(state.hold())?;
         let wanted = value.mode();
         let claimed = state.stake.claimed();
         let mut result = state.stake.collect();
@@ -393,9 +427,11 @@ impl<V: LockValue> Node<V> {
     fn note_gain(&self, state: &mut State<V>, before: Option<Mode>) -> Result<(), GlobalLockError> {
         if before.is_none() && state.stake.mode().is_some() {
             state.mark = self.resource.hold_mark()?;
+            state.is_lost = false;
         }
-        self.check_hold(state)?;
+        self.check_hold(state.hold())?;
         if state.stake.mode() != before {
+            state.gains += 1;
             state.token = None;
         }
         if state.stake.mode() == Some(Mode::Exclusive)
@@ -406,13 +442,50 @@ impl<V: LockValue> Node<V> {
         Ok(())
     }
 
-    fn check_hold(&self, state: &State<V>) -> Result<(), GlobalLockError> {
-        match state.stake.mode() {
-            Some(_) => self.resource.check(state.mark),
+    /// Fails if what was held is lost.
+    fn check_hold(&self, hold: Option<Hold>) -> Result<(), GlobalLockError> {
+        match hold {
+            Some(Hold { mark, .. }) => self.resource.check(mark),
             None => self.resource.member().check(),
         }
         .map_err(Into::into)
     }
+}
+
+impl<V: LockValue> State<V> {
+    /// What is held; `None` if nothing is.
+    fn hold(&self) -> Option<Hold> {
+        self.stake.mode().map(|_| Hold { mark: self.mark, gains: self.gains })
+    }
+
+    fn waits(&self, place: PlaceId) -> bool {
+        matches!(self.line.stage(place), Stage::Waits)
+    }
+
+    /// Has the next exclusive holder told of whoever nobody here asked for, before that one can have the resource.
+    fn pass_on_notice(&mut self, resource: &Resource) {
+        // Where this node lost it, the next one is to clean up after this node.
+        if let Some(owner) = self.abandoned.take()
+            && resource.is_intact(self.mark)
+        {
+            resource.lock().abandon(&owner);
+        }
+    }
+}
+
+/// What a stake holds: what tells whether it is lost, and what tells it from others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Hold {
+    mark: u64,
+    gains: u64,
+}
+
+/// What came of asking.
+enum Asked {
+    /// It was granted before, if it is not lost.
+    Had,
+    Granted,
+    Waits(PlaceId),
 }
 
 fn covers(held: Option<Mode>, wanted: Option<Mode>) -> bool {
@@ -432,14 +505,21 @@ impl<V: LockValue> User for Node<V> {
     }
 
     fn on_loss(&self) {
-        self.act(|_| ());
-        self.tell(&GlobalLockEvent::Lost);
+        if self.act(|state| !std::mem::replace(&mut state.is_lost, true)) {
+            self.tell(&GlobalLockEvent::Lost);
+        }
     }
 }
 
 impl<V: LockValue> Drop for Node<V> {
     fn drop(&mut self) {
-        self.state.get_mut().stake.lower(None);
+        let state = self.state.get_mut();
+        state.pass_on_notice(&self.resource);
+        state.stake.lower(None);
+        if self.resource.lock().is_abandoned() {
+            // What is given back by the end of the resource tells nobody.
+            let _ = self.resource.uncache();
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::node::Node;
-use super::{GlobalLockWaiter, LockValue};
+use super::{GlobalLockUpgrade, GlobalLockWaiter, LockValue};
 use crate::clock;
 use crate::coordination::lock::{ClusterLock, HeldBy};
 use crate::error::{Abandoned, CoordinationError, GlobalLockError};
@@ -128,12 +128,12 @@ impl<V: LockValue> GlobalLockUser<V> {
     pub fn upgrade(&self, value: V, timeout: Option<Duration>) -> Result<(), GlobalLockError> {
         let start = clock::now();
         match self.upgrade_async(value)? {
-            None => Ok(()),
-            Some(waiter) => waiter.wait_from(start, timeout),
+            GlobalLockUpgrade::Granted => Ok(()),
+            GlobalLockUpgrade::Waits(waiter) => waiter.wait_from(start, timeout),
         }
     }
 
-    /// Asks for `value` without waiting for it: `None` if it was granted at once, a waiter else.
+    /// Asks for `value` without waiting for it: it is granted at once, or there is a waiter for it.
     ///
     /// Waiters of a node go in the order in which they came, each when the one before it was
     /// [handled](GlobalLockWaiter::signal_handled); those whose value [keeps](LockValue::keeps) before those whose value does not.
@@ -148,16 +148,18 @@ impl<V: LockValue> GlobalLockUser<V> {
     /// # use tierlock::coordination::global::{GlobalLockCoordinator, RwLockValue};
     /// let node = Coordinator::connect("memory:").join("node-1")?;
     /// let user = GlobalLockCoordinator::new(&node).user("config")?;
-    /// if let Some(waiter) = user.upgrade_async(RwLockValue::Write)? {
+    /// if let Some(waiter) = user.upgrade_async(RwLockValue::Write)?.waiter() {
     ///     waiter.wait_lock(None)?;
     ///     waiter.signal_handled();
     /// }
     /// assert_eq!(user.granted(), RwLockValue::Write);
     /// # Ok::<(), tierlock::Error>(())
     /// ```
-    pub fn upgrade_async(&self, value: V) -> Result<Option<GlobalLockWaiter<V>>, GlobalLockError> {
+    pub fn upgrade_async(&self, value: V) -> Result<GlobalLockUpgrade<V>, GlobalLockError> {
         let place = self.0.ask(value)?;
-        Ok(place.map(|place| GlobalLockWaiter::new(&self.0, value, place)))
+        Ok(place.map_or(GlobalLockUpgrade::Granted, |place| {
+            GlobalLockUpgrade::Waits(GlobalLockWaiter::new(&self.0, value, place))
+        }))
     }
 
     /// Has no more than `value` granted to the node. What it gives up stays in the node's cache; if the node is called back for it,
@@ -272,19 +274,30 @@ impl<V: LockValue> GlobalLockUser<V> {
         self.0.called_back()
     }
 
-    /// Calls `subscriber` with everything that happens from now on, as long as the user lives: in the thread that found out. It must not
-    /// block; to downgrade in it is fine.
+    /// Calls `subscriber` with this user and everything that happens from now on, for as long as somebody has the user: in the thread
+    /// that found out. It must not block, and a panic of it ends there.
+    ///
+    /// To downgrade in it, or whatever else does not wait, is fine, by the user that it is given: one that it kept would never be
+    /// dropped, nor what the node holds be given back.
     ///
     /// # Examples
     /// ```
     /// # use tierlock::coordination::Coordinator;
-    /// # use tierlock::coordination::global::{GlobalLockCoordinator, RwLockValue};
+    /// # use tierlock::coordination::global::{GlobalLockCoordinator, GlobalLockEvent, RwLockValue};
     /// let node = Coordinator::connect("memory:").join("node-1")?;
     /// let user = GlobalLockCoordinator::new(&node).user::<RwLockValue>("config")?;
-    /// user.subscribe(|event| println!("{event:?}"));
+    /// user.subscribe(|user, event| {
+    ///     if let GlobalLockEvent::CalledBack(call_back) = event {
+    ///         let to = call_back.to.min(user.granted());
+    ///         user.downgrade(to).unwrap_or_else(|error| eprintln!("{error}"));
+    ///     }
+    /// });
     /// # Ok::<(), tierlock::Error>(())
     /// ```
-    pub fn subscribe(&self, subscriber: impl Fn(&GlobalLockEvent<V>) + Send + Sync + 'static) {
+    pub fn subscribe(
+        &self,
+        subscriber: impl Fn(&Self, &GlobalLockEvent<V>) + Send + Sync + 'static,
+    ) {
         self.0.subscribe(Arc::new(subscriber));
     }
 
@@ -313,7 +326,8 @@ impl<V: LockValue> GlobalLockUser<V> {
     /// that it lost.
     ///
     /// # Errors
-    /// As [`check`](Self::check), and if nothing is granted; rarely, as of any request to the coordinator.
+    /// As [`check`](Self::check), [`NotGranted`](GlobalLockError::NotGranted) if nothing is granted; rarely, as of any request to the
+    /// coordinator.
     ///
     /// # Examples
     /// ```
@@ -329,8 +343,8 @@ impl<V: LockValue> GlobalLockUser<V> {
         self.0.token()
     }
 
-    /// Who held the resource exclusively before this node, and died or was declared failed. Told once, when this node has it
-    /// exclusively.
+    /// Who held the resource exclusively before this node, and died or was declared failed. Told once, while this node has it
+    /// exclusively. If nobody asks for it as long as that is so, the next exclusive holder is told.
     ///
     /// # Examples
     /// ```

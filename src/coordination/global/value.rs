@@ -54,6 +54,36 @@ pub trait LockValue: Copy + Ord + Debug + Send + Sync + 'static {
     /// nothing, and two nodes that wait for each other are refused as deadlocked at once. If not, they wait until the node has
     /// given up what it is called back for.
     fn keeps(self) -> bool;
+
+    /// Tells whether two nodes can hold the resource at a time with these two values, as their modes say; symmetric. Not to be
+    /// overridden: nobody would heed it.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::coordination::global::{LockValue, RwLockValue};
+    /// assert!(RwLockValue::Read.admits(RwLockValue::Read));
+    /// assert!(!RwLockValue::Read.admits(RwLockValue::Upgrade));
+    /// ```
+    #[must_use]
+    fn admits(self, other: Self) -> bool {
+        let (Some(mode), Some(other)) = (self.mode(), other.mode()) else { return true };
+        mode.admits(other)
+    }
+
+    /// The greatest value with which another node can hold the resource beside one that holds it with this. Not to be overridden:
+    /// nobody would heed it.
+    ///
+    /// # Examples
+    /// ```
+    /// use tierlock::coordination::global::{LockValue, RwLockValue};
+    /// assert_eq!(RwLockValue::Read.beside(), RwLockValue::Read);
+    /// assert_eq!(RwLockValue::Upgrade.beside(), RwLockValue::NoLock);
+    /// assert_eq!(RwLockValue::NoLock.beside(), RwLockValue::Write);
+    /// ```
+    #[must_use]
+    fn beside(self) -> Self {
+        greatest_within(Mode::beside(self.mode()))
+    }
 }
 
 /// Whether a node reads a resource or writes it.

@@ -13,6 +13,44 @@ use crate::clock;
 use crate::coordination::lock::ClusterLock;
 use crate::error::GlobalLockError;
 
+/// What came of asking for a value without waiting for it: see [`GlobalLockUser::upgrade_async`](super::GlobalLockUser::upgrade_async).
+///
+/// # Examples
+/// ```
+/// use tierlock::coordination::Coordinator;
+/// use tierlock::coordination::global::{GlobalLockCoordinator, GlobalLockUpgrade, RwLockValue};
+///
+/// let node = Coordinator::connect("memory:").join("node-1")?;
+/// let user = GlobalLockCoordinator::new(&node).user("config")?;
+/// match user.upgrade_async(RwLockValue::Read)? {
+///     GlobalLockUpgrade::Granted => {}
+///     GlobalLockUpgrade::Waits(waiter) => waiter.wait_lock(None)?,
+/// }
+/// # Ok::<(), tierlock::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping it withdraws a request that waits"]
+pub enum GlobalLockUpgrade<V: LockValue> {
+    /// The value is granted to the node.
+    Granted,
+    /// The request stands in line.
+    Waits(GlobalLockWaiter<V>),
+}
+
+impl<V: LockValue> GlobalLockUpgrade<V> {
+    /// Whoever waits, if the value was not granted at once.
+    ///
+    /// # Examples
+    /// See [`GlobalLockWaiter`].
+    #[must_use = "dropping it withdraws the request"]
+    pub fn waiter(self) -> Option<GlobalLockWaiter<V>> {
+        match self {
+            Self::Granted => None,
+            Self::Waits(waiter) => Some(waiter),
+        }
+    }
+}
+
 /// An upgrade that stands in line. Made by [`GlobalLockUser::upgrade_async`](super::GlobalLockUser::upgrade_async).
 ///
 /// A thread waits by [`wait_lock`](Self::wait_lock), a task by `.await` on `&mut` of it; nothing is granted to the node before one
@@ -28,7 +66,7 @@ use crate::error::GlobalLockError;
 /// use tierlock::coordination::global::{GlobalLockCoordinator, GlobalLockError, GlobalLockUser, RwLockValue};
 ///
 /// async fn write(user: &GlobalLockUser<RwLockValue>) -> Result<(), GlobalLockError> {
-///     if let Some(mut waiter) = user.upgrade_async(RwLockValue::Write)? {
+///     if let Some(mut waiter) = user.upgrade_async(RwLockValue::Write)?.waiter() {
 ///         (&mut waiter).await?;
 ///         // Whatever is to be done before others of this node are served.
 ///         waiter.signal_handled();
@@ -60,7 +98,7 @@ impl<V: LockValue> GlobalLockWaiter<V> {
     /// # use tierlock::coordination::global::{GlobalLockCoordinator, RwLockValue};
     /// # let node = Coordinator::connect("memory:").join("node-1")?;
     /// # let user = GlobalLockCoordinator::new(&node).user("config")?;
-    /// let waiter = user.upgrade_async(RwLockValue::Read)?.expect("nothing is cached yet");
+    /// let waiter = user.upgrade_async(RwLockValue::Read)?.waiter().expect("nothing is cached yet");
     /// assert_eq!(waiter.value(), RwLockValue::Read);
     /// # Ok::<(), tierlock::Error>(())
     /// ```
@@ -77,7 +115,7 @@ impl<V: LockValue> GlobalLockWaiter<V> {
     /// # use tierlock::coordination::global::{GlobalLockCoordinator, RwLockValue};
     /// # let node = Coordinator::connect("memory:").join("node-1")?;
     /// # let user = GlobalLockCoordinator::new(&node).user("config")?;
-    /// let waiter = user.upgrade_async(RwLockValue::Read)?.expect("nothing is cached yet");
+    /// let waiter = user.upgrade_async(RwLockValue::Read)?.waiter().expect("nothing is cached yet");
     /// while !waiter.is_decided() {
     ///     // Something else to do meanwhile.
     /// }
@@ -102,7 +140,7 @@ impl<V: LockValue> GlobalLockWaiter<V> {
     /// # use tierlock::coordination::global::{GlobalLockCoordinator, RwLockValue};
     /// # let node = Coordinator::connect("memory:").join("node-1")?;
     /// # let user = GlobalLockCoordinator::new(&node).user("config")?;
-    /// let waiter = user.upgrade_async(RwLockValue::Read)?.expect("nothing is cached yet");
+    /// let waiter = user.upgrade_async(RwLockValue::Read)?.waiter().expect("nothing is cached yet");
     /// waiter.wait_lock(Some(Duration::from_secs(30)))?;
     /// # Ok::<(), tierlock::Error>(())
     /// ```
@@ -143,7 +181,7 @@ impl<V: LockValue> GlobalLockWaiter<V> {
     /// # use tierlock::coordination::global::{GlobalLockCoordinator, RwLockValue};
     /// # let node = Coordinator::connect("memory:").join("node-1")?;
     /// # let user = GlobalLockCoordinator::new(&node).user("config")?;
-    /// let waiter = user.upgrade_async(RwLockValue::Read)?.expect("nothing is cached yet");
+    /// let waiter = user.upgrade_async(RwLockValue::Read)?.waiter().expect("nothing is cached yet");
     /// waiter.wait_lock(None)?;
     /// waiter.signal_handled();
     /// assert_eq!(user.granted(), RwLockValue::Read);

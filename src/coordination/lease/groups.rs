@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::coordination::Key;
 use crate::coordination::coordinator::{Coordinator, key_of};
-use crate::core::record::RECORD_BYTES_MAX;
+use crate::core::record::{RECORD_BYTES_MAX, Unreadable, other_format};
 use crate::error::{CoordinationError, LeaseError};
 
 /// All groups.
@@ -60,21 +60,26 @@ impl Groups {
 
     fn decode(bytes: Option<&[u8]>, at: &Arc<str>) -> Result<Self, CoordinationError> {
         let Some(bytes) = bytes else { return Ok(Self::default()) };
-        let damaged = |reason: String| CoordinationError::Damaged {
-            resource: WHAT.into(),
-            at: Arc::clone(at),
-            reason: reason.into(),
+        let (resource, at) = (WHAT.into(), Arc::clone(at));
+        Self::understand(bytes).map_err(|error| match error {
+            Unreadable::Format(format) => CoordinationError::UnknownFormat { resource, at, format },
+            Unreadable::Damaged(reason) => {
+                CoordinationError::Damaged { resource, at, reason: reason.into() }
+            }
+        })
+    }
+
+    fn understand(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let damaged = |error: serde_json::Error| Unreadable::Damaged(error.to_string());
+        let written: Written<BTreeMap<Arc<str>, Group>> = match serde_json::from_slice(bytes) {
+            Ok(written) => written,
+            Err(error) => return Err(other_format(bytes, FORMAT).unwrap_or_else(|| damaged(error))),
         };
-        let head: Result<Written<serde::de::IgnoredAny>, _> = serde_json::from_slice(bytes);
-        let format = head.map_err(|error| damaged(error.to_string()))?.format;
-        if format != FORMAT {
-            let (resource, at) = (WHAT.into(), Arc::clone(at));
-            return Err(CoordinationError::UnknownFormat { resource, at, format });
+        if written.format != FORMAT {
+            return Err(Unreadable::Format(written.format));
         }
-        let written: Written<BTreeMap<Arc<str>, Group>> =
-            serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         let groups = Self(written.groups);
-        groups.check().map_err(|flaw| damaged(flaw.to_owned()))?;
+        groups.check().map_err(|flaw| Unreadable::Damaged(flaw.to_owned()))?;
         Ok(groups)
     }
 

@@ -14,6 +14,7 @@ use super::node::Named;
 use crate::core::member::MemberId;
 use crate::core::record::{Abandonment, Moment};
 use crate::error::LeaseError;
+use crate::listeners::alone;
 
 type OnLost = Box<dyn FnOnce(&LeaseError) + Send>;
 
@@ -119,7 +120,7 @@ impl Lease {
         // It may have ended while nobody knew of it.
         named.end_if_over();
         let lease = Self { held, cleanup };
-        lease.cleanup.iter().for_each(|cleanup| named.node.tell(cleanup));
+        lease.cleanup.iter().for_each(|cleanup| named.tell(cleanup));
         Ok(lease)
     }
 
@@ -207,7 +208,7 @@ impl Lease {
     }
 
     /// Calls `call` with why when the lease is lost: its time is over, or its member is lost. At once, if that is so; never, if
-    /// it is released. By whatever thread found out, within milliseconds; it must not block.
+    /// it is released. By whatever thread found out, within milliseconds; it must not block, and a panic of it ends there.
     ///
     /// # Examples
     /// ```
@@ -227,7 +228,7 @@ impl Lease {
             State::Ended(LeaseError::Released { .. }) => return,
             State::Ended(why) => why.clone(),
         };
-        call(&why);
+        alone(|| call(&why));
     }
 
     /// Gives the lock back. This object is good for nothing afterwards.
@@ -352,7 +353,7 @@ impl Held {
         if let Some(Hold { claim, freed, on_lost }) = self.end(why) {
             drop(claim);
             drop(freed);
-            on_lost.into_iter().for_each(|call| call(why));
+            on_lost.into_iter().for_each(|call| alone(|| call(why)));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Asking for locks, and waiting for the first of several.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::mem;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::shared_lock::{AcquireLock, Guard};
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub(super) owner: Arc<str>,
-    pub(super) lifetime_ms: u64,
+    /// `None` for as long as the member lives.
+    pub(super) lifetime_ms: Option<u64>,
 }
 
 /// A lock that was granted. If nothing is made of it, nobody ever knew: it is given back, and who is next hears what this one
@@ -57,7 +59,7 @@ impl Claim {
         named.free_if_over();
         let owner = Owner::new(Arc::clone(&terms.owner));
         let Ok(gate) = named.gate.exclusive(&owner).into_owned().now() else { return Ok(None) };
-        named.resource().set_lifetime(Some(terms.lifetime_ms));
+        named.resource().set_lifetime(terms.lifetime_ms);
         match named.lock.exclusive(&owner).into_owned().now() {
             Ok(guard) => Ok(Some(Self::new(named, guard, gate))),
             Err(AcquireError::WouldBlock { .. }) => Ok(None),
@@ -113,7 +115,7 @@ fn refused(named: &Named, error: AcquireError) -> LeaseError {
 struct Attempt {
     named: Arc<Named>,
     owner: Owner,
-    lifetime_ms: u64,
+    lifetime_ms: Option<u64>,
     stage: Stage,
 }
 
@@ -144,7 +146,7 @@ impl Attempt {
         match mem::replace(&mut self.stage, Stage::Over) {
             Stage::AtGate(pending) => {
                 let gate = pending.wait()?;
-                self.named.resource().set_lifetime(Some(self.lifetime_ms));
+                self.named.resource().set_lifetime(self.lifetime_ms);
                 let request = self.named.lock.exclusive(&self.owner).into_owned();
                 self.stage = Stage::Inside(request.enqueue(), gate);
                 Ok(None)
@@ -191,12 +193,12 @@ impl Line {
 
     /// Stands in line for these locks and no others.
     pub(super) fn stand_for(&mut self, locks: &[Arc<Named>]) {
-        self.attempts.retain(|attempt| locks.iter().any(|l| Arc::ptr_eq(l, &attempt.named)));
-        for lock in locks {
-            if !self.attempts.iter().any(|attempt| Arc::ptr_eq(lock, &attempt.named)) {
-                self.attempts.push(Attempt::new(lock, &self.terms));
-            }
-        }
+        let wanted: HashSet<_> = locks.iter().map(Arc::as_ptr).collect();
+        self.attempts.retain(|attempt| wanted.contains(&Arc::as_ptr(&attempt.named)));
+        let stood: HashSet<_> =
+            self.attempts.iter().map(|attempt| Arc::as_ptr(&attempt.named)).collect();
+        let new = locks.iter().filter(|lock| !stood.contains(&Arc::as_ptr(lock)));
+        self.attempts.extend(new.map(|lock| Attempt::new(lock, &self.terms)));
     }
 
     /// Waits for the first of them. Whoever is in line for one longer than others has it before them.

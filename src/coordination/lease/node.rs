@@ -7,23 +7,27 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::Leases;
 use super::held::{Cleanup, Held};
+use super::line::Terms;
 use crate::coordination::coordinator::{Coordinator, key_of};
 use crate::coordination::lock::ClusterLock;
 use crate::coordination::resource::{OnAbandoned, Resource};
 use crate::error::{CoordinationError, LeaseError};
 use crate::hold::Lock;
+use crate::listeners::alone;
 use crate::name::LockName;
 use crate::shared_lock::SharedLock;
 
-type OnCleanup = Arc<dyn Fn(&Cleanup) + Send + Sync>;
+type OnCleanup = Arc<dyn Fn(&Leases, &Cleanup) + Send + Sync>;
 
 /// What all who use leases by way of one member share.
 #[derive(Default)]
 pub(super) struct Node {
     /// Those in use here, each once.
     locks: Mutex<HashMap<Arc<str>, Weak<Named>>>,
-    cleaners: Mutex<Vec<OnCleanup>>,
+    /// Whom to tell, and on what terms they use leases.
+    cleaners: Mutex<Vec<(Terms, OnCleanup)>>,
     /// How often a lock of a group was looked for.
     looks: AtomicUsize,
 }
@@ -109,13 +113,8 @@ impl Node {
         }
     }
 
-    pub(super) fn on_cleanup(&self, call: OnCleanup) {
-        self.cleaners.lock().push(call);
-    }
-
-    pub(super) fn tell(&self, cleanup: &Cleanup) {
-        let cleaners = self.cleaners.lock().clone();
-        cleaners.iter().for_each(|call| call(cleanup));
+    pub(super) fn on_cleanup(&self, terms: Terms, call: OnCleanup) {
+        self.cleaners.lock().push((terms, call));
     }
 
     /// Where to begin to look, so that not everybody begins at the same lock.
@@ -150,6 +149,16 @@ impl Named {
     pub(super) fn free_if_over(&self) {
         self.end_if_over();
         self.current().inspect(|held| held.wait_until_freed());
+    }
+
+    /// Tells whoever wants to know what is to be cleaned up.
+    pub(super) fn tell(&self, cleanup: &Cleanup) {
+        let cleaners = self.node.cleaners.lock().clone();
+        for (terms, call) in cleaners {
+            let (coordinator, node) = (self.coordinator.clone(), Arc::clone(&self.node));
+            let leases = Leases { coordinator, node, terms };
+            alone(|| call(&leases, cleanup));
+        }
     }
 
     /// What the loss of a hold means to who had it.

@@ -1,16 +1,18 @@
 //! What the locks of one agent hold, by name: so that a lock which is broken lets go of what it had, whoever broke it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use crate::coordination::resource::Resource;
 use crate::coordination::{ClusterGuard, ClusterLock};
 use crate::core::mode::Mode;
-use crate::error::CoordinationError;
+use crate::error::{Abandoned, CoordinationError};
 use crate::owner::Owner;
 
-/// Holds by the name of what they hold. No guard is dropped while it is locked.
+/// Holds by the name of what they hold. No guard is dropped or asked anything while it is locked: who is told of what comes of
+/// that may come by here.
 #[derive(Default)]
 pub(super) struct Holds(Mutex<HashMap<Arc<str>, Vec<Hold>>>);
 
@@ -20,10 +22,55 @@ pub(super) struct Hold {
     pub(super) lock: Owner,
     /// Who acquired it.
     pub(super) by: Owner,
-    pub(super) guard: ClusterGuard<'static>,
+    guard: ClusterGuard<'static>,
+    held: Arc<Held>,
+}
+
+/// What there is to know of a hold, for whoever looks while it may be given back.
+pub(super) struct Held {
+    resource: Arc<Resource>,
+    /// Tells whether it is lost.
+    mark: u64,
+    token: OnceLock<u64>,
+    pub(super) abandoned: Option<Abandoned>,
+}
+
+impl Held {
+    /// Fails if the hold is lost; of one that was given back it says nothing.
+    pub(super) fn check(&self) -> Result<(), CoordinationError> {
+        self.resource.check(self.mark)
+    }
+
+    pub(super) fn token(&self) -> Result<u64, CoordinationError> {
+        self.check()?;
+        if let Some(token) = self.token.get() {
+            return Ok(*token);
+        }
+        let token = self.resource.next_token()?;
+        // It may be of a grant that came after this one was lost.
+        self.check()?;
+        Ok(*self.token.get_or_init(|| token))
+    }
 }
 
 impl Hold {
+    /// What was just granted.
+    ///
+    /// # Errors
+    /// It is lost already.
+    pub(super) fn new(
+        lock: Owner,
+        by: Owner,
+        resource: &Arc<Resource>,
+        guard: ClusterGuard<'static>,
+    ) -> Result<Self, CoordinationError> {
+        let (resource, mark) = (Arc::clone(resource), resource.hold_mark()?);
+        // Nothing was lost before the mark.
+        guard.check()?;
+        let held = Held { resource, mark, token: OnceLock::new(), abandoned: guard.abandoned() };
+        Ok(Self { lock, by, guard, held: Arc::new(held) })
+    }
+
     fn name(&self) -> &Arc<str> {
         self.guard.name().name_arc()
     }
@@ -44,14 +91,12 @@ impl Holds {
     /// # Errors
     /// It was broken meanwhile, or is lost.
     pub(super) fn keep(&self, hold: Hold) -> Result<(), CoordinationError> {
-        let mut holds = self.0.lock();
-        // Looked at in here, so that whoever breaks it later finds it.
-        let checked = hold.guard.check();
-        if checked.is_ok() {
-            holds.entry(Arc::clone(hold.name())).or_default().push(hold);
-        } else {
-            drop(holds);
-            drop(hold);
+        let (name, held) = (Arc::clone(hold.name()), Arc::clone(&hold.held));
+        self.0.lock().entry(Arc::clone(&name)).or_default().push(hold);
+        // Whoever breaks it later finds it.
+        let checked = held.check();
+        if checked.is_err() {
+            drop(self.extract(&name, |hold| Arc::ptr_eq(&hold.held, &held)));
         }
         checked
     }
@@ -62,7 +107,12 @@ impl Holds {
     }
 
     fn take_broken(&self, name: &str) -> Vec<Hold> {
-        self.extract(name, |hold| hold.guard.check().is_err())
+        let held: Vec<_> = {
+            let holds = self.0.lock();
+            holds.get(name).into_iter().flatten().map(|hold| Arc::clone(&hold.held)).collect()
+        };
+        let broken: Vec<_> = held.into_iter().filter(|held| held.check().is_err()).collect();
+        self.extract(name, |hold| broken.iter().any(|held| Arc::ptr_eq(held, &hold.held)))
     }
 
     fn extract(&self, name: &str, which: impl Fn(&Hold) -> bool) -> Vec<Hold> {
@@ -81,16 +131,11 @@ impl Holds {
         drop(holds);
     }
 
-    /// Looks at what a lock holds.
-    pub(super) fn look<R>(
-        &self,
-        name: &str,
-        lock: &Owner,
-        look: impl FnOnce(&ClusterGuard<'static>) -> R,
-    ) -> Option<R> {
+    /// What a lock holds.
+    pub(super) fn held(&self, name: &str, lock: &Owner) -> Option<Arc<Held>> {
         let holds = self.0.lock();
         let hold = holds.get(name)?.iter().find(|hold| hold.lock == *lock)?;
-        Some(look(&hold.guard))
+        Some(Arc::clone(&hold.held))
     }
 
     /// Tells whether any lock of this name is held.

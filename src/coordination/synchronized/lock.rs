@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::holds::{Hold, Holds};
+use super::holds::{Held, Hold, Holds};
 use super::{Blocking, Coordinator, SynchronizedError};
-use crate::coordination::{ClusterGuard, ClusterLock, HeldBy};
+use crate::coordination::{ClusterLock, HeldBy};
 use crate::core::mode::Mode;
 use crate::error::{Abandoned, AcquireError, CoordinationError};
-use crate::owner::Owner;
+use crate::owner::{LockId, Owner, Record};
 use crate::template::{Data, Template};
 
 /// A lock by name, shared with the other agents.
@@ -82,7 +82,7 @@ impl Lock {
     ///
     /// # Errors
     /// [`LockAcquireFailed`](SynchronizedError::LockAcquireFailed) if it would wait for ever for what this lock or the current
-    /// owner holds. [`Coordination`](SynchronizedError::Coordination) if the engine cannot be asked or the agent is lost.
+    /// owner holds, be it by another lock of this agent, an annotated function or [`cluster_lock`](Self::cluster_lock). [`Coordination`](SynchronizedError::Coordination) if the engine cannot be asked or the agent is lost.
     ///
     /// # Cancel safety
     /// It blocks the thread. What is to be awaited goes by [`cluster_lock`](Self::cluster_lock), or
@@ -126,13 +126,13 @@ impl Lock {
         let guard = match blocking {
             Blocking::No => request.now(),
             Blocking::For(time) => request.timeout(time).wait(),
-            Blocking::Yes => match self.holds.held_by(self.name(), &by) {
+            Blocking::Yes => match self.held_by(&by) {
                 None => request.wait(),
                 Some(held) => request.now().map_err(|error| self.own(error, &by, mode, held)),
             },
         }?;
-        let hold = Hold { lock: self.owner.clone(), by, guard: guard.into_owned() };
-        self.holds.keep(hold).map_err(|reason| {
+        let hold = Hold::new(self.owner.clone(), by, self.lock.resource(), guard.into_owned());
+        hold.and_then(|hold| self.holds.keep(hold)).map_err(|reason| {
             AcquireError::Coordination {
                 owner: self.owner.name().into(),
                 lock: self.lock.name().clone(),
@@ -141,6 +141,16 @@ impl Lock {
             }
             .into()
         })
+    }
+
+    /// The mode in which an owner holds the lock: by a lock of this agent, or by itself, as annotated functions do.
+    fn held_by(&self, by: &Owner) -> Option<Mode> {
+        let itself = || by.record(LockId::of(self.lock.resource().lock())).and_then(Record::held);
+        self.holds.held_by(self.name(), by).or_else(itself)
+    }
+
+    fn held(&self) -> Option<Arc<Held>> {
+        self.holds.held(self.name(), &self.owner)
     }
 
     /// Says that who asks is who is in the way.
@@ -178,14 +188,11 @@ impl Lock {
         match self.lock.resource().settle(true) {
             // A copy of the process, whose clock says nothing of that, is told so only here.
             Err(error) if error.is_lost() => false,
-            _ => {
-                self.holds.look(self.name(), &self.owner, |guard| guard.check().is_ok())
-                    == Some(true)
-            }
+            _ => self.acquired(),
         }
     }
 
-    /// Tells whether the lock was acquired and not released since, by what is known here.
+    /// Tells whether the lock was acquired, and neither released nor lost since, by what is known here.
     ///
     /// # Examples
     /// ```
@@ -199,7 +206,7 @@ impl Lock {
     /// ```
     #[must_use]
     pub fn acquired(&self) -> bool {
-        self.holds.look(self.name(), &self.owner, |_| ()).is_some()
+        self.held().is_some_and(|held| held.check().is_ok())
     }
 
     /// The fencing token of this hold: greater than those of all before it. `None` if the lock is not held, or is lost.
@@ -217,11 +224,14 @@ impl Lock {
     /// ```
     #[must_use]
     pub fn token(&self) -> Option<u64> {
-        self.holds.look(self.name(), &self.owner, |guard| guard.token().ok()).flatten()
+        let held = self.held()?;
+        let token = held.token().ok()?;
+        // If it was given back meanwhile, it may be the token of whoever has the lock now.
+        self.held().is_some_and(|now| Arc::ptr_eq(&now, &held)).then_some(token)
     }
 
     /// Who had the lock exclusively before and ended without giving it back; see
-    /// [`ClusterGuard::abandoned`].
+    /// [`ClusterGuard::abandoned`](crate::coordination::ClusterGuard::abandoned).
     ///
     /// # Examples
     /// ```
@@ -237,7 +247,7 @@ impl Lock {
     /// ```
     #[must_use]
     pub fn abandoned(&self) -> Option<Abandoned> {
-        self.holds.look(self.name(), &self.owner, ClusterGuard::abandoned).flatten()
+        self.held()?.abandoned.clone()
     }
 
     /// Takes the lock from whoever has it, and returns who that was: an administrative act.

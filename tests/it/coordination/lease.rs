@@ -56,7 +56,7 @@ fn had_soon(leases: &Leases, name: &str) -> Lease {
 /// Whom the member is told to clean up after.
 fn cleanups(leases: &Leases) -> Receiver<Cleanup> {
     let (tell, told) = mpsc::channel();
-    leases.on_cleanup(move |cleanup| tell.send(cleanup.clone()).unwrap());
+    leases.on_cleanup(move |_, cleanup| tell.send(cleanup.clone()).unwrap());
     told
 }
 
@@ -292,13 +292,45 @@ fn the_notice_is_called_before_the_lock_is_had_and_may_use_leases() {
     let (world, [(_a, here)]) = simulated();
     let _first = had(&here.lasting(ms(10)), "report");
     world.advance(10);
-    let (cleaner, tries) = (here.clone(), Arc::new(std::sync::Mutex::new(Vec::new())));
-    let tried = Arc::clone(&tries);
-    here.on_cleanup(move |cleanup| {
-        tried.lock().unwrap().push(cleaner.acquire_lock(&cleanup.lock).unwrap().is_some());
+    let (tell, tried) = mpsc::channel();
+    here.lasting(ms(7)).owned_by("cleaner").on_cleanup(move |leases, cleanup| {
+        tell.send(leases.acquire_lock(&cleanup.lock).unwrap().is_some()).unwrap();
+        tell.send(leases.acquire_lock("notes").unwrap().unwrap().expires_in() == Ok(ms(7)))
+            .unwrap();
     });
     let _second = had(&here, "report");
-    assert_eq!(*tries.lock().unwrap(), [false]);
+    assert_eq!(tried.try_iter().collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn a_notice_that_panics_keeps_nobody_from_the_lock_or_from_hearing() {
+    let (world, [(_a, here)]) = simulated();
+    here.on_cleanup(|_, cleanup| panic!("{cleanup}"));
+    let told = cleanups(&here);
+    let _first = had(&here.lasting(ms(10)), "report");
+    world.advance(10);
+    let second = had(&here, "report");
+    assert_eq!(told.try_recv().as_ref().ok(), second.cleanup());
+    second.release().unwrap();
+    assert_eq!(had(&here, "report").cleanup(), None);
+}
+
+#[test]
+fn whoever_panics_when_a_lease_is_lost_keeps_nobody_from_the_lock_or_from_hearing() {
+    let [(_a, here), (_b, there)] = members();
+    for next_is in [&there, &here] {
+        let lock = had_soon(&here, "report");
+        let (tell, told) = mpsc::channel();
+        lock.on_lost(|why| panic!("{why}"));
+        lock.on_lost(move |why| tell.send(why.clone()).unwrap());
+        lock.set_expiration(ms(1)).unwrap();
+        assert_eq!(told.recv_timeout(SOON), Ok(LeaseError::Expired { lock: "report".into() }));
+        lock.on_lost(|why| panic!("{why}"));
+        thread::scope(|scope| {
+            let next = scope.spawn(|| had_soon(next_is, "report").release());
+            next.join().unwrap().unwrap();
+        });
+    }
 }
 
 #[test]
@@ -596,7 +628,7 @@ fn when_all_members_are_gone_all_is_forgotten() {
     };
     let coordinator = Coordinator::over(Arc::new(store)).join("worker-0").unwrap();
     let leases = Leases::new(&coordinator).unwrap();
-    leases.on_cleanup(|_| ());
+    leases.on_cleanup(|leases, _| drop(leases.clone()));
     leases.create_pool("pool", 2).unwrap();
     let (lock, expired) = (had(&leases, "report"), had(&leases, "poolLock1"));
     expired.set_expiration(ms(1)).unwrap();

@@ -81,6 +81,15 @@ fn acquire_failed<T>(result: Result<T, SynchronizedError>) -> AcquireError {
     }
 }
 
+#[track_caller]
+fn not_started<T>(result: Result<T, SynchronizedError>) {
+    match result {
+        Err(SynchronizedError::NotStarted { .. }) => {}
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("made"),
+    }
+}
+
 /// Why a lock was not made.
 #[track_caller]
 fn creation_failed<T>(result: Result<T, SynchronizedError>) -> String {

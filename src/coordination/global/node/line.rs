@@ -51,11 +51,11 @@ impl<V: LockValue> Line<V> {
         id
     }
 
-    /// Leaves the line; tells whether it was granted something that it did not take.
-    pub(super) fn leave(&mut self, id: PlaceId) -> bool {
-        let Some(at) = self.places.iter().position(|place| place.id == id) else { return false };
-        let left = self.places.remove(at);
-        left.is_some_and(|place| matches!(place.stage, Stage::Granted))
+    /// Leaves the line; tells whether it was granted something that it did not take, and returns its waker.
+    pub(super) fn leave(&mut self, id: PlaceId) -> (bool, Option<Waker>) {
+        let at = self.places.iter().position(|place| place.id == id);
+        let left = at.and_then(|at| self.places.remove(at));
+        left.map_or((false, None), |place| (matches!(place.stage, Stage::Granted), place.waker))
     }
 
     /// Who goes first of those not refused, and how far that is.

@@ -9,7 +9,7 @@ use tierlock::coordination::memory::{Call, Fate, Leg, Memory};
 use super::*;
 
 fn asked(user: &User, value: RwLockValue) -> GlobalLockWaiter<RwLockValue> {
-    user.upgrade_async(value).unwrap().expect("it is not to be had")
+    user.upgrade_async(value).unwrap().waiter().expect("it is not to be had")
 }
 
 /// What a subscriber heard.
@@ -20,7 +20,7 @@ impl Heard {
     fn of(user: &User) -> Self {
         let heard = Self::default();
         let list = Arc::clone(&heard.0);
-        user.subscribe(move |event| list.lock().unwrap().push(*event));
+        user.subscribe(move |_, event| list.lock().unwrap().push(*event));
         heard
     }
 
@@ -95,7 +95,7 @@ fn a_node_that_is_called_back_for_less_than_it_has_may_go_on_with_the_rest() {
     one.upgrade(Write, SOON).unwrap();
     let theirs = asked(&two, Read);
     soon(|| one.called_back().is_some());
-    assert!(one.upgrade_async(Read).unwrap().is_none());
+    assert!(one.upgrade_async(Read).unwrap().waiter().is_none());
     one.downgrade(Read).unwrap();
     theirs.wait_lock(SOON).unwrap();
 }
@@ -151,18 +151,38 @@ fn when_nobody_wants_it_any_more_a_call_back_is_over_and_those_who_waited_go() {
 }
 
 #[test]
-fn a_subscriber_may_downgrade() {
+fn a_subscriber_may_downgrade_and_keeps_nothing_from_being_given_back() {
     let nodes = nodes::<2>("subscriber");
     let [one, two]: [User; 2] = users(&nodes);
-    let weak = one.clone();
-    one.subscribe(move |event| {
+    one.subscribe(|user, event| {
         if let GlobalLockEvent::CalledBack(call_back) = event {
-            weak.downgrade(call_back.to).unwrap();
+            user.downgrade(call_back.to).unwrap();
         }
     });
     one.upgrade(Write, SOON).unwrap();
     two.upgrade(Write, SOON).unwrap();
     assert_eq!(one.granted(), NoLock);
+    two.downgrade(NoLock).unwrap();
+    one.upgrade(Write, SOON).unwrap();
+    drop(one);
+    soon(|| two.holders().unwrap().is_empty());
+}
+
+#[test]
+fn a_subscriber_that_panics_keeps_nobody_from_hearing_and_the_resource_goes_on() {
+    let nodes = nodes::<2>("panics");
+    let [one, two]: [User; 2] = users(&nodes);
+    one.subscribe(|_, event| panic!("{event:?}"));
+    let heard = Heard::of(&one);
+    one.upgrade(Write, SOON).unwrap();
+    let theirs = asked(&two, Write);
+    soon(|| heard.call_backs() == [Some(NoLock)]);
+    let downgrade = thread::spawn(move || one.downgrade(NoLock).map(|()| one));
+    soon(|| downgrade.is_finished());
+    let one = downgrade.join().unwrap().unwrap();
+    theirs.wait_lock(SOON).unwrap();
+    two.downgrade(NoLock).unwrap();
+    one.upgrade(Write, SOON).unwrap();
 }
 
 #[test]
@@ -222,7 +242,7 @@ fn crossing(store: &str, between: impl Fn(&User) + Send + Sync + 'static) -> (Us
 fn a_call_back_that_crosses_an_upgrade_of_what_keeps_comes_after_it() {
     let (ours, theirs) = crossing("keeps", |other| {
         // Withdrawn when it is dropped, but it was there.
-        std::mem::forget(other.upgrade_async(Write).unwrap());
+        std::mem::forget(other.upgrade_async(Write).unwrap().waiter());
     });
     ours.upgrade(Upgrade, None).unwrap();
     assert_eq!((ours.granted(), theirs.granted()), (Upgrade, NoLock));
@@ -236,7 +256,7 @@ fn a_call_back_that_crosses_an_upgrade_of_what_keeps_comes_after_it() {
 fn an_upgrade_that_crosses_one_of_another_node_is_found_to_deadlock() {
     let (ours, theirs) = crossing("deadlock", |other| {
         other.upgrade(Read, None).unwrap();
-        std::mem::forget(other.upgrade_async(Upgrade).unwrap());
+        std::mem::forget(other.upgrade_async(Upgrade).unwrap().waiter());
     });
     let refused = ours.upgrade(Upgrade, SOON);
     assert!(is_deadlock(&refused), "{refused:?}");

@@ -52,7 +52,7 @@ fn what_is_grantable_is_granted_at_once_without_a_message() {
         for value in [NoLock, Read, Upgrade, Write] {
             user.downgrade(NoLock).unwrap();
             assert_eq!((user.granted(), user.grantable()), (NoLock, Write));
-            assert!(user.upgrade_async(value).unwrap().is_none());
+            assert!(user.upgrade_async(value).unwrap().waiter().is_none());
             user.upgrade(value, None).unwrap();
             assert_eq!((user.granted(), user.grantable()), (value, Write));
         }
@@ -132,7 +132,7 @@ fn two_upgraders_are_found_out_at_once_and_one_goes_when_the_other_gives_up() {
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Read, SOON).unwrap();
     two.upgrade(Read, SOON).unwrap();
-    let first = one.upgrade_async(Upgrade).unwrap().unwrap();
+    let first = one.upgrade_async(Upgrade).unwrap().waiter().unwrap();
     assert!(!first.is_decided());
     // Not when the time is up.
     let refused = two.upgrade(Upgrade, SOON);
@@ -149,8 +149,8 @@ fn two_writers_that_keep_nothing_wait_until_the_readers_of_one_are_done() {
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Read, SOON).unwrap();
     two.upgrade(Read, SOON).unwrap();
-    let first = one.upgrade_async(Write).unwrap().unwrap();
-    let second = two.upgrade_async(Write).unwrap().unwrap();
+    let first = one.upgrade_async(Write).unwrap().waiter().unwrap();
+    let second = two.upgrade_async(Write).unwrap().waiter().unwrap();
     soon(|| two.called_back().is_some());
     assert!(!first.is_decided() && !second.is_decided());
     two.downgrade(NoLock).unwrap();
@@ -168,8 +168,8 @@ fn of_two_writers_that_keep_nothing_the_second_goes_if_the_first_gives_up() {
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Read, SOON).unwrap();
     two.upgrade(Read, SOON).unwrap();
-    let first = one.upgrade_async(Write).unwrap().unwrap();
-    let second = two.upgrade_async(Write).unwrap().unwrap();
+    let first = one.upgrade_async(Write).unwrap().waiter().unwrap();
+    let second = two.upgrade_async(Write).unwrap().waiter().unwrap();
     soon(|| two.called_back().is_some());
     drop(first);
     soon(|| two.requested() == Some(Write));
@@ -183,9 +183,9 @@ fn an_asynchronous_upgrade_returns_no_waiter_if_it_is_granted_at_once() {
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Write, SOON).unwrap();
     one.downgrade(Read).unwrap();
-    assert!(one.upgrade_async(Write).unwrap().is_none());
+    assert!(one.upgrade_async(Write).unwrap().waiter().is_none());
     assert_eq!(one.granted(), Write);
-    let waiter = two.upgrade_async(Write).unwrap().unwrap();
+    let waiter = two.upgrade_async(Write).unwrap().waiter().unwrap();
     assert_eq!((waiter.value(), waiter.is_decided()), (Write, false));
 }
 
@@ -195,7 +195,7 @@ fn waiters_of_a_node_go_in_their_order_and_each_when_the_one_before_is_handled()
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Write, SOON).unwrap();
     let [first, second, third] =
-        [Read, Write, Read].map(|value| two.upgrade_async(value).unwrap().unwrap());
+        [Read, Write, Read].map(|value| two.upgrade_async(value).unwrap().waiter().unwrap());
     assert_eq!(two.requested(), Some(Read));
     one.downgrade(NoLock).unwrap();
     first.wait_lock(SOON).unwrap();
@@ -218,13 +218,13 @@ fn nobody_of_a_node_overtakes_those_who_wait_for_less() {
     let nodes = nodes::<2>("overtaking");
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Write, SOON).unwrap();
-    let first = two.upgrade_async(Read).unwrap().unwrap();
-    let second = two.upgrade_async(Read).unwrap().unwrap();
+    let first = two.upgrade_async(Read).unwrap().waiter().unwrap();
+    let second = two.upgrade_async(Read).unwrap().waiter().unwrap();
     one.downgrade(Read).unwrap();
     first.wait_lock(SOON).unwrap();
     assert!(!second.is_decided());
     // What the node has anyway is no overtaking.
-    assert!(two.upgrade_async(Read).unwrap().is_none());
+    assert!(two.upgrade_async(Read).unwrap().waiter().is_none());
 }
 
 #[test]
@@ -233,8 +233,8 @@ fn what_keeps_goes_before_what_waits_for_the_node_to_give_up() {
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Read, SOON).unwrap();
     two.upgrade(Read, SOON).unwrap();
-    let writer = one.upgrade_async(Write).unwrap().unwrap();
-    let reader = one.upgrade_async(Upgrade).unwrap().unwrap();
+    let writer = one.upgrade_async(Write).unwrap().waiter().unwrap();
+    let reader = one.upgrade_async(Upgrade).unwrap().waiter().unwrap();
     two.downgrade(NoLock).unwrap();
     reader.wait_lock(SOON).unwrap();
     assert!(!writer.is_decided());
@@ -246,7 +246,7 @@ fn what_keeps_goes_before_what_waits_for_the_node_to_give_up() {
 fn nothing_is_granted_to_the_node_before_somebody_waited_for_it() {
     let nodes = nodes::<2>("untaken");
     let [one, two]: [User; 2] = users(&nodes);
-    let waiter = one.upgrade_async(Write).unwrap().unwrap();
+    let waiter = one.upgrade_async(Write).unwrap().waiter().unwrap();
     soon(|| waiter.is_decided());
     assert_eq!(one.granted(), NoLock);
     drop(waiter);
@@ -259,8 +259,8 @@ fn a_waiter_that_is_dropped_is_withdrawn() {
     let nodes = nodes::<3>("withdrawn");
     let [one, two, three]: [User; 3] = users(&nodes);
     one.upgrade(Read, SOON).unwrap();
-    let writer = two.upgrade_async(Write).unwrap().unwrap();
-    let reader = three.upgrade_async(Read).unwrap().unwrap();
+    let writer = two.upgrade_async(Write).unwrap().waiter().unwrap();
+    let reader = three.upgrade_async(Read).unwrap().waiter().unwrap();
     assert_eq!(one.waiters().unwrap().len(), 2);
     assert!(!reader.is_decided());
     drop(writer);
@@ -273,7 +273,7 @@ fn a_waiter_whose_time_is_up_stays_in_line() {
     let nodes = nodes::<2>("waits-on");
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Write, SOON).unwrap();
-    let waiter = two.upgrade_async(Write).unwrap().unwrap();
+    let waiter = two.upgrade_async(Write).unwrap().waiter().unwrap();
     assert!(is_timed_out(&waiter.wait_lock(BRIEFLY)));
     assert_eq!(two.requested(), Some(Write));
     one.downgrade(NoLock).unwrap();
@@ -285,7 +285,7 @@ fn a_waiter_is_awaited_on_any_runtime() {
     let nodes = nodes::<2>("awaited");
     let [one, two]: [User; 2] = users(&nodes);
     one.upgrade(Write, SOON).unwrap();
-    let mut waiter = two.upgrade_async(Read).unwrap().unwrap();
+    let mut waiter = two.upgrade_async(Read).unwrap().waiter().unwrap();
     let mut context = Context::from_waker(Waker::noop());
     assert!(pin!(&mut waiter).as_mut().poll(&mut context).is_pending());
     thread::scope(|scope| {
@@ -405,7 +405,7 @@ fn tasks_of_several_nodes_order_themselves_locally_and_their_nodes_globally() {
                 scope.spawn(move || {
                     for _ in 0..60 {
                         let _turn = local.lock().unwrap();
-                        if let Some(waiter) = user.upgrade_async(Write).unwrap() {
+                        if let Some(waiter) = user.upgrade_async(Write).unwrap().waiter() {
                             waiter.wait_lock(SOON).unwrap();
                             waiter.signal_handled();
                         }

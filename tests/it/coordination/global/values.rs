@@ -34,7 +34,7 @@ fn fit<V: LockValue>(store: &str, a: V, b: V) -> bool {
     let nodes = nodes::<2>(&format!("{store}-{a:?}-{b:?}"));
     let [one, two] = users::<V, 2>(&nodes);
     one.upgrade(a, SOON).unwrap();
-    two.upgrade_async(b).unwrap().is_none_or(|waiter| waiter.is_decided())
+    two.upgrade_async(b).unwrap().waiter().is_none_or(|waiter| waiter.is_decided())
 }
 
 #[test]
@@ -53,7 +53,10 @@ fn values_of_ones_own_fit_as_their_modes_do() {
         for b in Update::ALL {
             let fits = a.mode().zip(b.mode()).is_none_or(|(a, b)| a.admits(b));
             assert_eq!(fit("own", *a, *b), fits, "{a:?} beside {b:?}");
+            assert_eq!(a.admits(*b), fits);
+            assert!(!fits || *b <= a.beside());
         }
+        assert!(a.admits(a.beside()));
     }
 }
 
@@ -63,7 +66,7 @@ fn whoever_announces_a_change_makes_it_when_those_who_look_are_gone() {
     let [one, two] = users::<Update, 2>(&nodes);
     one.upgrade(Update::Announce, SOON).unwrap();
     two.upgrade(Update::Look, SOON).unwrap();
-    let change = one.upgrade_async(Update::Change).unwrap().unwrap();
+    let change = one.upgrade_async(Update::Change).unwrap().waiter().unwrap();
     assert!(!change.is_decided());
     two.downgrade(Update::Nothing).unwrap();
     change.wait_lock(SOON).unwrap();

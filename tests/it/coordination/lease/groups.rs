@@ -261,6 +261,28 @@ fn a_group_is_deleted_only_if_all_its_locks_are_free_and_clean() {
 }
 
 #[test]
+fn whoever_deletes_a_group_holds_its_locks_until_it_is_deleted_however_long_that_takes() {
+    let (store, world) = Memory::simulated(1);
+    let [(_a, here), (_b, there)] = members_of(&store);
+    here.create_pool("licence", 2).unwrap();
+    let (clock, taken) = (world.clone(), Arc::new(Mutex::new(None)));
+    let (tries, seen) = (Mutex::new(Some(there)), Arc::clone(&taken));
+    world.interpose(move |call, leg| {
+        // All are taken, and the group is about to go.
+        let goes = matches!(call, Call::Swap { key, .. } if key.as_str() == "lease/groups");
+        let there = if goes && leg == Leg::There { tries.lock().unwrap().take() } else { None };
+        if let Some(there) = there {
+            clock.advance(200_000);
+            *seen.lock().unwrap() = Some(there.acquire_lock("licenceLock0").unwrap().is_some());
+        }
+        Fate::Arrives
+    });
+    here.lasting(ms(1)).delete_group("licence").unwrap();
+    assert_eq!(*taken.lock().unwrap(), Some(false), "nobody has a lock of it meanwhile");
+    assert_eq!(had(&here, "licenceLock0").cleanup(), None);
+}
+
+#[test]
 fn a_group_into_which_a_lock_is_put_meanwhile_is_not_deleted() {
     let (store, world) = Memory::simulated(1);
     let [(_a, here), (_b, there)] = members_of(&store);
@@ -356,6 +378,8 @@ fn groups_that_cannot_be_understood_are_an_error_and_stay_as_they_are() {
         r#"{"format":1,"groups":{"a":{"capacity":0,"locks":["x"]}}}"#,
         r#"{"format":1,"groups":{"a":{"capacity":1,"locks":["x"]},"b":{"capacity":1,"locks":["x"]}}}"#,
         r#"{"format":2,"groups":{}}"#,
+        r#"{"format":2,"groups":{},"more":1}"#,
+        r#"{"format":2,"groups":[{"name":"a"}]}"#,
     ];
     for content in contents {
         let version = store.read(&key).map_or(Version::ABSENT, |stored| stored.version);

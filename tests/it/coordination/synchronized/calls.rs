@@ -6,7 +6,7 @@ use tierlock::coordination::synchronized::{Coordinator, SynchronizedError, synch
 use tierlock::template::{Data, TemplateFault};
 use tierlock::{AcquireError, Error, Mode, Owner, ssynchronized};
 
-use super::{EXCLUSIVE, SHARED, acquire_failed, agent, creation_failed, stopped};
+use super::{EXCLUSIVE, SHARED, acquire_failed, agent, creation_failed, not_started, stopped};
 use crate::support::ms;
 
 fn foo_and_bar() -> Data {
@@ -60,7 +60,7 @@ fn calls_are_declared_before_the_agent_starts() {
     let agent = stopped("declared");
     let call = synchronized("lock-{id}", true, &agent).unwrap();
     let data = Data::new().with("id", 7);
-    creation_failed(call.call("func", &data, || panic!("called")));
+    not_started(call.call("func", &data, || panic!("called")));
     agent.start().unwrap();
     call.call("func", &data, || ()).unwrap();
 }
@@ -89,6 +89,47 @@ fn calls_that_share_go_together() {
         together.call("inner", &Data::new(), || 17)
     });
     assert_eq!(inner.unwrap().unwrap(), 17);
+}
+
+#[ssynchronized("share", in = agent)]
+fn held_by_annotation<R>(agent: &Coordinator, within: impl FnOnce() -> R) -> Result<R, Error> {
+    Ok(within())
+}
+
+#[ssynchronized("share", in = agent, shared)]
+fn shared_by_annotation<R>(agent: &Coordinator, within: impl FnOnce() -> R) -> Result<R, Error> {
+    Ok(within())
+}
+
+#[test]
+fn waiting_within_an_annotated_function_for_what_it_holds_fails_at_once_and_names_the_lock() {
+    let agent = agent("nested-in-annotated");
+    let lock = agent.get_lock("share").unwrap();
+    let call = synchronized("share", true, &agent).unwrap();
+    let nested = || {
+        let by_call = acquire_failed(call.call("inner", &Data::new(), || panic!("called")));
+        [acquire_failed(lock.acquire(true, EXCLUSIVE)), by_call]
+    };
+    for error in held_by_annotation(&agent, nested).unwrap() {
+        let AcquireError::AlreadyHeld { lock, held, .. } = error else { panic!("{error}") };
+        assert_eq!((lock.to_string().as_str(), held), ("share", Some(EXCLUSIVE)));
+    }
+    // What fits goes together, and who waits for a time only waits for that time.
+    let within = || (lock.with(true, SHARED, || 17), lock.acquire(ms(5), EXCLUSIVE));
+    assert_eq!(shared_by_annotation(&agent, within).unwrap(), (Ok(17), Ok(false)));
+    assert!(lock.acquire(true, EXCLUSIVE).unwrap());
+}
+
+#[test]
+fn waiting_for_what_this_owner_holds_by_the_cluster_lock_fails_at_once() {
+    let agent = agent("nested-in-cluster");
+    let lock = agent.get_lock("share").unwrap();
+    let (cluster_lock, owner) = (lock.cluster_lock(), Owner::current());
+    let guard = cluster_lock.acquire(&owner, EXCLUSIVE).wait().unwrap();
+    let refused = acquire_failed(lock.acquire(true, SHARED));
+    assert!(matches!(refused, AcquireError::AlreadyHeld { .. }), "{refused}");
+    drop(guard);
+    assert!(lock.acquire(true, SHARED).unwrap());
 }
 
 #[ssynchronized("share-{share_id}-{f_name}", in = agent)]
@@ -141,7 +182,7 @@ fn an_annotated_function_holds_the_lock_of_its_name() {
 #[test]
 fn an_annotated_function_fails_as_manila_does() {
     let stopped = stopped("annotated-fails");
-    creation_failed::<()>(Err(refusal(grow(&stopped, 7))));
+    not_started::<()>(Err(refusal(grow(&stopped, 7))));
     let agent = agent("annotated-fails");
     creation_failed::<()>(Err(refusal(named(&agent, " "))));
     let lock = agent.get_lock("share").unwrap();

@@ -1,15 +1,17 @@
 //! Agents: when they take part, as whom, and what they make locks of.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use tierlock::coordination::memory::Memory;
+use tierlock::coordination::memory::{Call, Fate, Leg, Memory, World};
 use tierlock::coordination::synchronized::{
     Coordinator, Lock, LockGuard, Synchronized, SynchronizedError,
 };
 use tierlock::coordination::{self, Capability, CoordinationError, Driver};
 
-use super::{EXCLUSIVE, agent, creation_failed, stopped};
+use super::{EXCLUSIVE, agent, creation_failed, not_started, stopped};
 use crate::support::until;
 
 #[test]
@@ -76,7 +78,7 @@ fn a_start_that_fails_is_an_error_and_another_may_succeed() {
     first.start().unwrap();
     assert!(matches!(second.start(), Err(CoordinationError::Engine { .. })));
     assert!(!second.started());
-    creation_failed(second.get_lock("lock"));
+    not_started(second.get_lock("lock"));
     first.stop().unwrap();
     second.start().unwrap();
     assert!(second.started());
@@ -101,7 +103,7 @@ fn a_lock_is_made_only_while_the_agent_takes_part() {
     agent.start().unwrap();
     agent.get_lock("lock").unwrap();
     agent.stop().unwrap();
-    creation_failed(agent.get_lock("lock"));
+    not_started(agent.get_lock("lock"));
 }
 
 #[test]
@@ -162,9 +164,96 @@ fn a_lost_agent_is_not_started_and_can_start_anew() {
     let first = agent.joined().unwrap().member().clone();
     world.advance(10_001);
     assert!(!agent.started());
-    creation_failed(agent.get_lock("lock"));
+    not_started(agent.get_lock("lock"));
     until(|| !store.is_alive(&first).unwrap());
     agent.start().unwrap();
     assert_ne!(*agent.joined().unwrap().member(), first);
     assert!(agent.get_lock("lock").unwrap().acquire(false, EXCLUSIVE).unwrap());
+}
+
+/// An agent that knows that it is lost as soon as time goes on, a little before the engine does.
+fn on_the_verge(id: &str) -> (Memory, World, Coordinator) {
+    let (store, world) = Memory::simulated(1);
+    let (clock, once) = (world.clone(), AtomicBool::new(true));
+    world.interpose(move |call, leg| {
+        if matches!(call, Call::Beat(_)) && leg == Leg::There && once.swap(false, Ordering::SeqCst)
+        {
+            clock.advance(5);
+        }
+        Fate::Arrives
+    });
+    let connect = coordination::Coordinator::over(Arc::new(store.clone()));
+    let agent = Coordinator::new(connect.ttl(Duration::from_secs(10))).agent_id(id);
+    agent.start().unwrap();
+    world.advance(9_994);
+    assert!(agent.started());
+    (store, world, agent)
+}
+
+#[test]
+fn an_agent_that_is_lost_starts_anew_at_once_though_the_engine_does_not_know_yet() {
+    for stops in [false, true] {
+        let (store, world, agent) = on_the_verge("host-a");
+        let first = agent.joined().unwrap().member().clone();
+        world.advance(1);
+        assert!(!agent.started() && store.is_alive(&first).unwrap());
+        if stops {
+            agent.stop().unwrap();
+        }
+        agent.start().unwrap();
+        assert!(agent.started() && !store.is_alive(&first).unwrap());
+    }
+}
+
+#[test]
+fn whoever_hears_that_the_agent_is_lost_may_use_it_and_its_locks() {
+    type Use = fn(&Coordinator, &Lock);
+    let uses: [Use; 6] = [
+        |agent, _| assert!(agent.start().is_ok() && agent.started()),
+        |agent, _| assert!(agent.stop().is_ok()),
+        |_, lock| assert!(!lock.acquired()),
+        |_, lock| assert_eq!(lock.token(), None),
+        |_, lock| assert!(!lock.release()),
+        |_, lock| assert!(lock.acquire(false, EXCLUSIVE).is_err()),
+    ];
+    for finds_out in uses {
+        let (_store, world, agent) = on_the_verge("host-a");
+        let [lock, other] = ["lock", "lock"].map(|name| agent.get_lock(name).unwrap());
+        assert!(lock.acquire(true, EXCLUSIVE).unwrap());
+        let (heard, theirs) = (Arc::new(AtomicBool::new(false)), agent.clone());
+        let tells = Arc::clone(&heard);
+        agent.joined().unwrap().on_lost(move |_| {
+            assert!(!other.acquired() && !other.release());
+            theirs.start().unwrap();
+            tells.store(true, Ordering::SeqCst);
+        });
+        world.advance(1);
+        let use_it = thread::spawn(move || finds_out(&agent, &lock));
+        until(|| use_it.is_finished() && heard.load(Ordering::SeqCst));
+        use_it.join().unwrap();
+    }
+}
+
+#[test]
+fn whether_an_agent_lives_is_asked_of_the_engine() {
+    let (_store, world, agent) = on_the_verge("host-a");
+    assert!(agent.heartbeat().unwrap());
+    world.interpose(|_, _| Fate::IsLost);
+    assert!(agent.heartbeat().is_err() && agent.started(), "nobody knows, so far");
+    world.advance(1);
+    assert!(!agent.heartbeat().unwrap() && !agent.started());
+    agent.stop().unwrap();
+    assert!(!agent.heartbeat().unwrap());
+}
+
+#[test]
+fn a_prefix_that_is_said_after_the_start_is_the_locks_and_not_the_members() {
+    let agent = stopped("late-prefix").agent_id("host-a");
+    agent.start().unwrap();
+    let late = agent.prefix("manila-");
+    assert_eq!(late.get_lock("lock").unwrap().name(), "manila-lock");
+    assert_eq!(&**late.joined().unwrap().member().name(), "host-a");
+    late.stop().unwrap();
+    late.start().unwrap();
+    assert_eq!(&**late.joined().unwrap().member().name(), "manila-host-a");
 }

@@ -8,8 +8,8 @@ use tierlock::template::Data;
 use tierlock::{AcquireError, Owner};
 
 use super::{
-    EXCLUSIVE, SHARED, acquire_failed, agent, creation_failed, granted, is_queued, stopped,
-    two_agents, two_locks, until_in_line, waiting,
+    EXCLUSIVE, SHARED, acquire_failed, agent, granted, is_queued, not_started, stopped, two_agents,
+    two_locks, until_in_line, waiting,
 };
 use crate::support::{LONG, ms, panic_holding, until};
 
@@ -262,7 +262,7 @@ fn what_is_wrong_with_a_template_is_said_before_anything_else() {
         let error = Lock::new(template, &Data::new(), &agent).unwrap_err();
         assert!(matches!(error, SynchronizedError::Template(_)), "{error}");
     }
-    creation_failed(Lock::new("share", &Data::new(), &agent));
+    not_started(Lock::new("share", &Data::new(), &agent));
 }
 
 #[test]

@@ -81,6 +81,7 @@ fn trap_6_a_lease_that_is_lost_is_known_before_another_has_the_lock() {
     world.advance(9_999);
     assert!(lock.acquired() && first.started());
     world.advance(1);
+    assert!(!lock.acquired());
     assert!(!lock.is_still_owner());
     assert!(!first.started());
     assert_eq!(lock.token(), None);
