@@ -72,8 +72,6 @@
 //! ```
 
 mod counter;
-mod error;
-mod ids;
 mod registry;
 mod shelf;
 
@@ -83,15 +81,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use self::error::LedgerError;
-pub use self::ids::Ids;
 pub use self::registry::LedgerSession;
 use self::registry::Registry;
 use self::shelf::{Attendance, Change, Otherwise, Own, Shelf};
 use super::coordinator::Coordinator;
 use crate::clock;
+pub use crate::core::ids::Ids;
 use crate::core::member::MemberId;
 use crate::error::CoordinationError;
+pub use crate::error::LedgerError;
 
 /// One registry of a coordination, and this member's session in it. Clones, and others that the member opens by the same
 /// name, are the same session. See [the module](self).

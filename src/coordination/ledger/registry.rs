@@ -8,8 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::Ids;
 use crate::coordination::driver::CONTENT_BYTES_MAX;
+use crate::core::ids::Ids;
 use crate::core::member::MemberId;
 use crate::core::record::{TooLarge, Unreadable};
 

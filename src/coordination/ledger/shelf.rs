@@ -9,15 +9,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::counter::Counter;
-use super::error::LedgerError;
-use super::ids::Ids;
 use super::registry::{Refusal, Registry};
 use crate::clock;
 use crate::coordination::coordinator::Coordinator;
 use crate::coordination::driver::{BadKey, Key};
+use crate::core::ids::Ids;
 use crate::core::member::MemberId;
+use crate::core::print::Printable;
 use crate::core::record::{TooLarge, Unreadable};
-use crate::error::CoordinationError;
+use crate::error::{CoordinationError, LedgerError};
 
 /// What this process knows of its session in a registry, whatever becomes of what is stored.
 #[derive(Debug, Default)]
@@ -340,7 +340,9 @@ impl Shelf {
 
     fn damaged(&self, key: &Key, reason: &str) -> LedgerError {
         let (resource, at) = (key.as_str().into(), self.at());
-        CoordinationError::Damaged { resource, at, reason: reason.into() }.into()
+        // It may quote what strangers wrote.
+        let reason = Printable(reason).to_string().into();
+        CoordinationError::Damaged { resource, at, reason }.into()
     }
 
     fn unreadable(&self, key: &Key, unreadable: Unreadable) -> LedgerError {
