@@ -41,14 +41,15 @@ pub enum LedgerError {
     NotStarted { member: MemberId, registry: Arc<str>, at: Arc<str> },
 
     /// Neither the registry is there nor the second copy of its counter: nobody ever started up, or both were lost.
+    /// `lost` says what became of the one and the other.
     #[error(
-        "nothing tells how far registry {} at {} was counted: its record is absent, its counter is {}",
+        "nothing tells how far registry {} at {} was counted: {}; `startup` begins it if it is new, `repair(minimum)` if not",
         Printable(registry),
         Printable(at),
-        Printable(counter)
+        Printable(lost)
     )]
     #[allow(missing_docs, reason = "the variant says it")]
-    Gone { registry: Arc<str>, at: Arc<str>, counter: Arc<str> },
+    Gone { registry: Arc<str>, at: Arc<str>, lost: Arc<str> },
 
     /// What is stored is not what this session left, and somebody else has ids that it held. It may shut down, and start up
     /// anew without them.
