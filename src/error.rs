@@ -7,6 +7,8 @@ mod global;
 #[cfg(feature = "coordination")]
 mod lease;
 #[cfg(feature = "coordination")]
+mod ledger;
+#[cfg(feature = "coordination")]
 mod synchronized;
 mod template;
 
@@ -27,6 +29,8 @@ pub use self::coordination::{CoordinationError, DriverError, DriverErrorKind};
 pub use self::global::GlobalLockError;
 #[cfg(feature = "coordination")]
 pub use self::lease::LeaseError;
+#[cfg(feature = "coordination")]
+pub use self::ledger::LedgerError;
 #[cfg(feature = "coordination")]
 pub use self::synchronized::SynchronizedError;
 pub use self::template::{TemplateError, TemplateFault};
@@ -453,6 +457,9 @@ pub enum Error {
     /// Not done with a lease.
     #[cfg(feature = "coordination")]
     Lease(#[from] LeaseError),
+    /// Not done with the ids of a registry.
+    #[cfg(feature = "coordination")]
+    Ledger(#[from] LedgerError),
     /// Not granted to a node.
     #[cfg(feature = "coordination")]
     Global(#[from] GlobalLockError),

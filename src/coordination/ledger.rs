@@ -21,11 +21,13 @@
 //! |---|---|---|
 //! | is there | absent or damaged | the next session that counts further writes the counter anew |
 //! | absent | is there | the next call makes the record anew. A session that lives holds what it held: nobody else gets an id from before until that session has called anything, or is dead |
-//! | absent | absent or damaged | every call fails with [`Gone`](LedgerError::Gone), but `startup(minimum)`, which begins to count there |
+//! | absent | damaged | every call fails with [`Gone`](LedgerError::Gone): there was something. [`repair`](Ledger::repair) begins to count at its minimum |
+//! | absent | absent | every call of a session fails with [`Gone`](LedgerError::Gone); `startup(minimum)` of a process that saw no registry begins to count there |
 //! | damaged | any | every call fails with [`Damaged`](CoordinationError::Damaged), and the record is left as it is, until somebody calls [`repair`](Ledger::repair) |
 //!
 //! An engine may notice by itself that what it stored was damaged (`file:` has checksums): its error names the file, and as long as
-//! that is the counter, only those calls fail that count further. Delete the file; the table says how it goes on.
+//! that is the counter, those calls fail that have to read or write it: `startup`, and whatever counts further. Delete the file;
+//! the table says how it goes on.
 //!
 //! A damaged record never looks like an empty one. Each process remembers what it holds itself and how far the counter was, so
 //! the counter does not go back while one of them lives, even if all is deleted.
@@ -72,8 +74,7 @@
 //! ```
 
 mod counter;
-mod error;
-mod ids;
+mod own;
 mod registry;
 mod shelf;
 
@@ -83,15 +84,16 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use self::error::LedgerError;
-pub use self::ids::Ids;
+use self::own::Own;
 pub use self::registry::LedgerSession;
 use self::registry::Registry;
-use self::shelf::{Attendance, Change, Otherwise, Own, Shelf};
+use self::shelf::{Shelf, Uncounted};
 use super::coordinator::Coordinator;
 use crate::clock;
+pub use crate::core::ids::Ids;
 use crate::core::member::MemberId;
 use crate::error::CoordinationError;
+pub use crate::error::LedgerError;
 
 /// One registry of a coordination, and this member's session in it. Clones, and others that the member opens by the same
 /// name, are the same session. See [the module](self).
@@ -132,6 +134,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Coordination`]: the member is lost, the engine failed, or the registry is damaged.
+    /// [`Gone`](LedgerError::Gone) if there was a registry, of which nothing is left that counts.
     /// [`Taken`](LedgerError::Taken) if the session had begun and somebody else has its ids.
     ///
     /// # Examples
@@ -147,7 +150,7 @@ impl Ledger {
     /// # Ok::<(), tierlock::coordination::ledger::LedgerError>(())
     /// ```
     pub fn startup(&self, minimum: u64) -> Result<(), LedgerError> {
-        self.begin(minimum, Otherwise::Begin(minimum))
+        self.begin(minimum, Uncounted::Begin(minimum))
     }
 
     /// Begins the session as [`startup`](Self::startup) does, and makes a damaged record anew, if it is: of its counter, or counting
@@ -157,21 +160,20 @@ impl Ledger {
     /// # Errors
     /// As [`startup`](Self::startup), but for a damaged registry.
     pub fn repair(&self, minimum: u64) -> Result<(), LedgerError> {
-        self.begin(minimum, Otherwise::Replace(minimum))
+        self.begin(minimum, Uncounted::Repair(minimum))
     }
 
-    fn begin(&self, minimum: u64, otherwise: Otherwise) -> Result<(), LedgerError> {
+    fn begin(&self, minimum: u64, uncounted: Uncounted) -> Result<(), LedgerError> {
         let mut own = self.own.lock();
         let begun = own.since_s;
         own.since_s.get_or_insert_with(clock::wall_s);
-        let step = &mut |registry: &mut Registry| {
+        let begins = self.shelf.change(&mut own, uncounted, |registry| {
             registry.count_to(minimum);
             Ok((registry.next(), registry.members()))
-        };
-        let change = Change { otherwise, attendance: Attendance::Due, step };
-        let begins = self.shelf.change(&mut own, change);
+        });
         // Whoever holds an id is listed with the counter: it is, before it holds any.
-        let begins = begins.and_then(|(next, members)| self.shelf.raise(&own, next, &members));
+        let begins =
+            begins.and_then(|(next, members)| self.shelf.raise(&own, next..next, &members));
         begins.map(drop).inspect_err(|_| own.since_s = begun)
     }
 
@@ -195,22 +197,18 @@ impl Ledger {
     /// ```
     pub fn shutdown(&self) -> Result<(), LedgerError> {
         let mut own = self.own.lock();
-        if own.since_s.is_none() {
-            return Ok(());
-        }
-        let me = self.shelf.me();
-        let step = &mut |registry: &mut Registry| {
-            registry.end(me);
-            Ok(())
-        };
-        let (otherwise, attendance) = (Otherwise::Recount, Attendance::Waived);
-        let ends = self.shelf.change(&mut own, Change { otherwise, attendance, step });
-        match ends {
+        let Some(begun) = own.since_s.take() else { return Ok(()) };
+        // A registry in which it still is is not as it has to be: there is nothing else to do.
+        match self.shelf.change(&mut own, Uncounted::Fail, |_| Ok(())) {
             // If nothing is stored, nothing is held.
             Ok(()) | Err(LedgerError::Gone { .. }) => own.end(),
-            Err(error) => return Err(error),
+            Err(error) => {
+                own.since_s = Some(begun);
+                return Err(error);
+            }
         }
-        self.shelf.forget(std::slice::from_ref(me))
+        self.shelf.forget(std::slice::from_ref(self.shelf.me()));
+        Ok(())
     }
 
     /// Gives this session `count` ids in a row that nobody ever had; they are locked when this returns.
@@ -386,15 +384,10 @@ impl Ledger {
     /// ```
     pub fn reap(&self) -> Result<Vec<LedgerSession>, LedgerError> {
         let mut own = self.own.lock();
-        let reaped: Vec<_> = self.change(&mut own, |registry| {
+        self.shelf.change(&mut own, Uncounted::Fail, |registry| {
             let dead = self.dead(registry)?;
             Ok(dead.iter().filter_map(|member| registry.end(member)).collect())
-        })?;
-        let gone: Vec<_> = reaped.iter().map(|s: &LedgerSession| s.member().clone()).collect();
-        if !gone.is_empty() {
-            self.shelf.forget(&gone)?;
-        }
-        Ok(reaped)
+        })
     }
 
     /// The members of the registry that live no more.
@@ -412,16 +405,7 @@ impl Ledger {
         if own.since_s.is_none() {
             return Err(self.shelf.not_started());
         }
-        self.change(&mut own, step)
-    }
-
-    fn change<R>(
-        &self,
-        own: &mut Own,
-        mut step: impl FnMut(&mut Registry) -> Result<R, LedgerError>,
-    ) -> Result<R, LedgerError> {
-        let (otherwise, attendance) = (Otherwise::Recount, Attendance::Due);
-        self.shelf.change(own, Change { otherwise, attendance, step: &mut step })
+        self.shelf.change(&mut own, Uncounted::Fail, step)
     }
 
     fn answer<R>(&self, result: Result<R, registry::Refusal>) -> Result<R, LedgerError> {

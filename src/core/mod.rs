@@ -4,6 +4,8 @@
 
 pub(crate) mod held;
 #[cfg(feature = "coordination")]
+pub(crate) mod ids;
+#[cfg(feature = "coordination")]
 pub(crate) mod member;
 pub(crate) mod mode;
 pub(crate) mod print;

@@ -30,8 +30,11 @@ impl Counter {
     /// What it is instead.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         match serde_json::from_slice::<Self>(bytes) {
-            Ok(counter) if counter.format == FORMAT => Ok(counter),
-            Ok(counter) => Err(Unreadable::Format(counter.format)),
+            Ok(counter) if counter.format != FORMAT => Err(Unreadable::Format(counter.format)),
+            Ok(counter) => match counter.twice() {
+                Some(member) => Err(Unreadable::Damaged(format!("{member} is listed twice"))),
+                None => Ok(counter),
+            },
             Err(error) => Err(other_format(bytes, FORMAT)
                 .unwrap_or_else(|| Unreadable::Damaged(error.to_string()))),
         }
@@ -41,13 +44,17 @@ impl Counter {
         serde_json::to_vec(self).expect("it has no maps")
     }
 
+    /// A member that is listed twice: no registry has two sessions of one.
+    fn twice(&self) -> Option<&MemberId> {
+        let members = self.members.iter().enumerate();
+        members.filter(|(at, member)| self.members[..*at].contains(member)).map(|(_, m)| m).next()
+    }
+
     /// The same, counted to `next` at least, with the member.
     #[must_use]
-    pub(super) fn raised(mut self, next: u64, member: &MemberId) -> Self {
+    pub(super) fn raised(mut self, next: u64, member: Option<&MemberId>) -> Self {
         self.next = self.next.max(next);
-        if !self.members.contains(member) {
-            self.members.push(member.clone());
-        }
+        self.members.extend(member.filter(|member| !self.members.contains(member)).cloned());
         self
     }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::Ids;
 use crate::coordination::driver::CONTENT_BYTES_MAX;
+use crate::core::ids::Ids;
 use crate::core::member::MemberId;
 use crate::core::record::{TooLarge, Unreadable};
 
@@ -239,16 +239,25 @@ impl Registry {
         if self.ids_of(member).is_some() {
             return Ok(());
         }
+        self.allows(member, ids)?;
+        self.end(member);
+        let session = LedgerSession::new(member.clone(), since_s, ids.clone());
+        self.count_to(session.end().unwrap_or(u64::MAX));
+        self.sessions.push(session);
+        Ok(())
+    }
+
+    /// Fails if another session is known to hold one of the ids.
+    ///
+    /// # Errors
+    /// [`Taken`](Refusal::Taken).
+    pub(super) fn allows(&self, member: &MemberId, ids: &Ids) -> Result<(), Refusal> {
         for other in self.sessions.iter().filter(|other| other.member != *member) {
             let taken = other.ids().map(|held| ids.intersection(held)).unwrap_or_default();
             if !taken.is_empty() {
                 return Err(Refusal::Taken { ids: taken, by: other.member.clone() });
             }
         }
-        self.end(member);
-        let session = LedgerSession::new(member.clone(), since_s, ids.clone());
-        self.count_to(session.end().unwrap_or(u64::MAX));
-        self.sessions.push(session);
         Ok(())
     }
 

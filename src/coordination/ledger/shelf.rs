@@ -1,50 +1,37 @@
 //! Where a registry is kept: one record for all of it, and its counter once more.
 //!
-//! Every change is one swap of the record. Whatever counts further raises the second copy of the counter first, so whenever
-//! the process dies between the two, the copy is ahead: ids may be skipped if the record is lost then, and none is given
-//! twice. The record alone is created first: a counter without a record tells that the record was lost, not that it is to come.
+//! A change is three steps, each of one swap. What is stored is *restored*, if it is not what it has to be. The second copy of
+//! the counter is *raised*, if ids are to be given that nobody had: so it is ahead whenever a process dies before the last
+//! *step*, which changes the record; ids may be skipped then, and none is given twice. A registry that is made is
+//! stored before its counter: a counter without a record tells that the record was lost, not that it is to come.
 
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::counter::Counter;
-use super::error::LedgerError;
-use super::ids::Ids;
+use super::own::Own;
 use super::registry::{Refusal, Registry};
 use crate::clock;
 use crate::coordination::coordinator::Coordinator;
 use crate::coordination::driver::{BadKey, Key};
+use crate::coordination::member::Member;
 use crate::core::member::MemberId;
+use crate::core::print::Printable;
 use crate::core::record::{TooLarge, Unreadable};
-use crate::error::CoordinationError;
+use crate::error::{CoordinationError, LedgerError};
 
-/// What this process knows of its session in a registry, whatever becomes of what is stored.
-#[derive(Debug, Default)]
-pub(super) struct Own {
-    /// Since when, if it has one.
-    pub(super) since_s: Option<u64>,
-    ids: Ids,
-    /// The next id that was never given, when it last looked.
-    next: u64,
-}
-
-impl Own {
-    /// The session is over: it holds nothing, and still knows how far the registry was counted.
-    pub(super) fn end(&mut self) {
-        (self.since_s, self.ids) = (None, Ids::default());
-    }
-}
-
-/// What to do if there is no registry that can be read.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Otherwise {
-    /// Make it of its counter if it is absent.
-    Recount,
-    /// The same, and begin to count here if the counter is lost, too.
+/// What to do if nothing tells how far the registry was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Uncounted {
+    /// Nothing.
+    Fail,
+    /// Begin to count here, unless anything tells that there was a registry.
     Begin(u64),
-    /// The same, also in place of a record that cannot be understood.
-    Replace(u64),
+    /// Begin to count here. Also a record that cannot be understood is given up.
+    Repair(u64),
 }
 
 pub(super) struct Shelf {
@@ -54,43 +41,14 @@ pub(super) struct Shelf {
     counter: Key,
 }
 
-/// Whether the session has to be in the registry, with all that it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Attendance {
-    /// If it has begun.
-    Due,
-    /// It is about to end.
-    Waived,
-}
-
-/// A registry as it was read, or made of what was left of it.
-struct Found {
-    registry: Registry,
-    /// How far the second copy of the counter was raised for certain.
-    covered: u64,
-    /// It is not what is stored.
-    restored: bool,
-}
-
+/// What one swap, or none, came to.
 enum Attempt<R> {
-    Done {
-        registry: Registry,
-        result: R,
-    },
     /// What was lost is stored again, and nothing else was done yet.
-    Restored,
-    /// The second copy of the counter has to be raised first.
-    Count {
-        next: u64,
-        members: Vec<MemberId>,
-    },
-}
-
-/// How to change the registry.
-pub(super) struct Change<'c, R> {
-    pub(super) otherwise: Otherwise,
-    pub(super) attendance: Attendance,
-    pub(super) step: &'c mut dyn FnMut(&mut Registry) -> Result<R, LedgerError>,
+    Restored(Registry),
+    /// The second copy of the counter has to be raised first, by these ids.
+    Counts { ids: Range<u64>, members: Vec<MemberId> },
+    /// The step is taken, and these members have no session any more.
+    Done { result: R, registry: Registry, ended: Vec<MemberId> },
 }
 
 impl Shelf {
@@ -105,27 +63,36 @@ impl Shelf {
 
     /// What this process knows of its session: the same through every [`Ledger`](super::Ledger) of the member.
     pub(super) fn own(&self) -> Arc<Mutex<Own>> {
-        self.coordinator.seat().known(&self.registry)
+        self.seat().known(&self.registry)
     }
 
     pub(super) fn me(&self) -> &MemberId {
         self.coordinator.member()
     }
 
-    /// Changes the registry by one swap, and keeps in mind what this session holds by then.
+    fn seat(&self) -> &Arc<Member> {
+        self.coordinator.seat()
+    }
+
+    /// Changes the registry as the step does, by one swap, after it was restored and its counter was raised as far as need be.
     pub(super) fn change<R>(
         &self,
         own: &mut Own,
-        mut change: Change<'_, R>,
+        uncounted: Uncounted,
+        mut step: impl FnMut(&mut Registry) -> Result<R, LedgerError>,
     ) -> Result<R, LedgerError> {
-        let mut covered = 0;
+        let mut reserved = 0..0;
         loop {
-            match self.attempt(own, covered, &mut change)? {
-                Attempt::Restored => {}
-                Attempt::Count { next, members } => covered = self.raise(own, next, &members)?,
-                Attempt::Done { registry, result } => {
-                    own.next = own.next.max(registry.next());
-                    own.ids = registry.ids_of(self.me()).cloned().unwrap_or_default();
+            match self.attempt(own, uncounted, &reserved, &mut step)? {
+                Attempt::Restored(registry) => {
+                    own.learn(self.me(), &registry);
+                    let next = registry.next();
+                    self.raise(own, next..next, &registry.members())?;
+                }
+                Attempt::Counts { ids, members } => reserved = self.raise(own, ids, &members)?,
+                Attempt::Done { result, registry, ended } => {
+                    own.learn(self.me(), &registry);
+                    self.forget(&ended);
                     return Ok(result);
                 }
             }
@@ -134,82 +101,133 @@ impl Shelf {
 
     fn attempt<R>(
         &self,
-        own: &Own,
-        covered: u64,
-        change: &mut Change<'_, R>,
+        own: &mut Own,
+        uncounted: Uncounted,
+        reserved: &Range<u64>,
+        step: &mut dyn FnMut(&mut Registry) -> Result<R, LedgerError>,
     ) -> Result<Attempt<R>, LedgerError> {
-        self.coordinator.seat().update(&self.registry, |content| {
-            let outcome = self.transition(own, covered, content, change);
+        self.seat().update(&self.registry, |content| {
+            let outcome = self.transition(own, uncounted, reserved, content, step);
             Ok(outcome.map_or_else(|e| (None, Err(e)), |(content, attempt)| (content, Ok(attempt))))
         })?
     }
 
-    /// What to store, and what that is a part of. What was lost is stored by a swap of its own: whatever counts on then
+    /// What to store, and what that comes to. What was lost is stored by a swap of its own, so that whatever counts on then
     /// begins where the lost one ended, however often it is attempted.
     fn transition<R>(
         &self,
-        own: &Own,
-        covered: u64,
+        own: &mut Own,
+        uncounted: Uncounted,
+        reserved: &Range<u64>,
         content: Option<&[u8]>,
-        change: &mut Change<'_, R>,
+        step: &mut dyn FnMut(&mut Registry) -> Result<R, LedgerError>,
     ) -> Result<(Option<Vec<u8>>, Attempt<R>), LedgerError> {
-        let mut found = self.find(own, change.otherwise, content)?;
-        if change.attendance == Attendance::Due {
-            self.attend(own, &mut found)?;
+        let (mut registry, is_stored) = self.restore(own, uncounted, content)?;
+        if !is_stored {
+            return Ok((Some(self.ready(own, &registry)?), Attempt::Restored(registry)));
         }
-        let Found { mut registry, covered: known, restored } = found;
-        let result = if restored { None } else { Some((change.step)(&mut registry)?) };
-        if registry.next() > covered.max(known) {
-            let (next, members) = (registry.next(), registry.members());
-            return Ok((None, Attempt::Count { next, members }));
+        own.learn(self.me(), &registry);
+        registry.count_to(reserved.start);
+        let (base, before) = (registry.next(), registry.members());
+        let result = step(&mut registry)?;
+        let (next, members) = (registry.next(), registry.members());
+        if next > base.max(reserved.end) {
+            return Ok((None, Attempt::Counts { ids: base..next, members }));
         }
+        let ended = before.into_iter().filter(|member| !members.contains(member)).collect();
+        let content = self.ready(own, &registry)?;
+        Ok((Some(content), Attempt::Done { result, registry, ended }))
+    }
+
+    /// The registry, ready to be stored.
+    fn ready(&self, own: &mut Own, registry: &Registry) -> Result<Vec<u8>, LedgerError> {
         let content = registry.encode().map_err(|error| self.too_large(error))?;
-        let done = |result| Attempt::Done { registry, result };
-        Ok((Some(content), result.map_or(Attempt::Restored, done)))
+        own.expect(self.me(), registry);
+        Ok(content)
     }
 
     /// The registry as it is now, for those who change nothing.
     pub(super) fn look(&self, own: &Own) -> Result<Registry, LedgerError> {
-        let stored = self.coordinator.seat().read(&self.registry)?;
-        let mut found = self.find(own, Otherwise::Recount, stored.content.as_deref())?;
-        self.attend(own, &mut found)?;
-        Ok(found.registry)
+        let stored = self.seat().read(&self.registry)?;
+        let (registry, _) = self.restore(own, Uncounted::Fail, stored.content.as_deref())?;
+        Ok(registry)
     }
 
-    fn find(
+    /// The registry, with this session and all that it holds if it has begun, and without it if it has not; and whether that is
+    /// what is stored.
+    fn restore(
         &self,
         own: &Own,
-        otherwise: Otherwise,
+        uncounted: Uncounted,
         content: Option<&[u8]>,
-    ) -> Result<Found, LedgerError> {
-        match (content.map(Registry::decode), otherwise) {
-            (Some(Ok(registry)), _) => {
-                let covered = registry.next();
-                Ok(Found { registry, covered, restored: false })
+    ) -> Result<(Registry, bool), LedgerError> {
+        let (mut registry, found) = match content.map(Registry::decode) {
+            Some(Ok(registry)) => match own.contradiction(self.me(), &registry) {
+                None => (registry, true),
+                Some(why) => (self.replace(own, uncounted, &registry, &why)?, false),
+            },
+            Some(Err(Unreadable::Damaged(why))) if matches!(uncounted, Uncounted::Repair(_)) => {
+                (self.make(own, uncounted, 0, Vec::new(), &format!("damaged: {why}"))?, false)
             }
-            (Some(Err(Unreadable::Damaged(_))), Otherwise::Replace(_)) | (None, _) => {
-                self.make(own, otherwise)
-            }
-            (Some(Err(unreadable)), _) => Err(self.unreadable(&self.registry, unreadable)),
-        }
+            Some(Err(unreadable)) => return Err(self.unreadable(&self.registry, unreadable)),
+            None => (self.make(own, uncounted, 0, Vec::new(), "absent")?, false),
+        };
+        let changed = self.attend(own, &mut registry)?;
+        Ok((registry, found && !changed))
     }
 
-    /// Makes a registry of what is left of it: its counter, who lives, and what this session knows of its own.
-    fn make(&self, own: &Own, otherwise: Otherwise) -> Result<Found, LedgerError> {
-        let registry = match (self.counted()?, otherwise) {
+    /// Makes a registry in place of one that this process knows not to be the last one: whatever that says of others may be over.
+    fn replace(
+        &self,
+        own: &Own,
+        uncounted: Uncounted,
+        stale: &Registry,
+        why: &str,
+    ) -> Result<Registry, LedgerError> {
+        // It says nothing of this session if others ended it, because it is dead.
+        self.seat().check_with_engine()?;
+        stale.allows(self.me(), own.ids()).map_err(|refusal| self.refused(refusal))?;
+        let why = format!("not what this process left: {why}");
+        self.make(own, uncounted, stale.next(), stale.members(), &why)
+    }
+
+    /// Makes a registry of what is left of it: its counter, who lives, and what this process knows.
+    fn make(
+        &self,
+        own: &Own,
+        uncounted: Uncounted,
+        next: u64,
+        mut members: Vec<MemberId>,
+        why: &str,
+    ) -> Result<Registry, LedgerError> {
+        let counted = match (self.counted()?, uncounted) {
             (Ok(counter), _) => {
-                let next = counter.next.max(own.next);
-                let members = self.alive(counter.members)?;
-                tracing::warn!(registry = %self.name, next, "registry lost, made anew of its counter");
-                Registry::rebuilt(next, members, clock::wall_s())
+                members.retain(|member| !counter.members.contains(member));
+                members.extend(counter.members);
+                counter.next
             }
-            (Err(_), Otherwise::Begin(next) | Otherwise::Replace(next)) => {
-                Registry::new(next.max(own.next))
-            }
-            (Err(counter), Otherwise::Recount) => return Err(self.gone(&counter)),
+            (Err(Flaw::Absent), Uncounted::Begin(minimum)) if !own.has_seen_it() => minimum,
+            (Err(_), Uncounted::Repair(minimum)) => minimum,
+            (Err(flaw), _) => return Err(self.gone(why, &flaw)),
         };
-        // A registry comes before its counter: nothing is counted further by making it.
-        Ok(Found { covered: registry.next(), registry, restored: true })
+        let next = counted.max(next).max(own.next());
+        if own.has_seen_it() || !members.is_empty() {
+            tracing::warn!(registry = %Printable(&self.name), next, why = %Printable(why), "registry made anew");
+        }
+        Ok(Registry::rebuilt(next, self.alive(members)?, clock::wall_s()))
+    }
+
+    /// Has this session be in the registry with all that it holds if it has begun, and not be there if it has not; tells whether
+    /// that is a change.
+    fn attend(&self, own: &Own, registry: &mut Registry) -> Result<bool, LedgerError> {
+        let Some(since_s) = own.since_s else { return Ok(registry.end(self.me()).is_some()) };
+        if registry.ids_of(self.me()).is_some() {
+            return Ok(false);
+        }
+        // It is not there if others ended it because it is dead.
+        self.seat().check_with_engine()?;
+        let attended = registry.attend(self.me(), since_s, own.ids());
+        attended.map(|()| true).map_err(|refusal| self.refused(refusal))
     }
 
     /// Those of the others who live.
@@ -221,103 +239,103 @@ impl Shelf {
     }
 
     pub(super) fn is_alive(&self, member: &MemberId) -> Result<bool, LedgerError> {
-        let alive = self.coordinator.seat().driver().is_alive(member);
+        let alive = self.seat().driver().is_alive(member);
         let failed =
             |error| self.coordinator.engine_error(&format!("asking whether {member} lives"), error);
         Ok(alive.map_err(failed)?)
     }
 }
 
-impl Shelf {
-    /// Has this session, if it has begun, be in the registry with all that it holds, whatever is stored.
-    fn attend(&self, own: &Own, found: &mut Found) -> Result<(), LedgerError> {
-        let Some(since_s) = own.since_s else { return Ok(()) };
-        let registry = &mut found.registry;
-        registry.count_to(own.next);
-        if registry.ids_of(self.me()).is_none() {
-            // It is not there if others ended it because it is dead.
-            self.coordinator.seat().check_with_engine()?;
-            // Whatever it was replaced by may have been counted less far.
-            registry.count_to(self.counted()?.map_or(0, |counter| counter.next));
-            let attended = registry.attend(self.me(), since_s, &own.ids);
-            attended.map_err(|refusal| self.refused(refusal))?;
-            found.restored = true;
-        }
-        Ok(())
-    }
+/// What is wrong with the second copy of the counter.
+enum Flaw {
+    Absent,
+    Damaged(String),
+}
 
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("absent"),
+            Self::Damaged(why) => write!(f, "damaged: {why}"),
+        }
+    }
+}
+
+impl Shelf {
     /// The second copy of the counter, or why there is none.
-    fn counted(&self) -> Result<Result<Counter, String>, LedgerError> {
-        let stored = self.coordinator.seat().read(&self.counter)?;
+    fn counted(&self) -> Result<Result<Counter, Flaw>, LedgerError> {
+        let stored = self.seat().read(&self.counter)?;
         self.read_counter(stored.content.as_deref())
     }
 
-    fn read_counter(&self, content: Option<&[u8]>) -> Result<Result<Counter, String>, LedgerError> {
+    fn read_counter(&self, content: Option<&[u8]>) -> Result<Result<Counter, Flaw>, LedgerError> {
         match content.map(Counter::decode) {
-            None => Ok(Err("absent".to_owned())),
+            None => Ok(Err(Flaw::Absent)),
             Some(Ok(counter)) => Ok(Ok(counter)),
-            Some(Err(Unreadable::Damaged(flaw))) => Ok(Err(format!("damaged: {flaw}"))),
+            Some(Err(Unreadable::Damaged(why))) => Ok(Err(Flaw::Damaged(why))),
             Some(Err(newer)) => Err(self.unreadable(&self.counter, newer)),
         }
     }
 
-    /// Raises the second copy of the counter, makes it if there is none, and returns how far it counts.
+    /// Raises the second copy of the counter by these ids, makes it if there is none, and lists this session there if it has
+    /// begun. Returns the ids, which nobody else is given now; none, where it counts to, if it counts further than their first:
+    /// others are about to have them, or have them and the record was put back from before.
     pub(super) fn raise(
         &self,
         own: &Own,
-        next: u64,
+        ids: Range<u64>,
         members: &[MemberId],
-    ) -> Result<u64, LedgerError> {
-        self.coordinator.seat().update(&self.counter, |content| {
+    ) -> Result<Range<u64>, LedgerError> {
+        let me = own.since_s.map(|_| self.me());
+        self.seat().update(&self.counter, |content| {
             let raised = self.read_counter(content).map(|counter| {
                 let counter = counter.unwrap_or_else(|_| Counter::new(0, members.to_vec()));
-                counter.raised(next.max(own.next), self.me())
+                let counted = counter.next;
+                let reserved = if counted > ids.start { counted..counted } else { ids.clone() };
+                (counter.raised(reserved.end, me), reserved)
             });
-            Ok(raised.map_or_else(|e| (None, Err(e)), |c| (Some(c.encode()), Ok(c.next))))
+            Ok(raised.map_or_else(|e| (None, Err(e)), |(c, ids)| (Some(c.encode()), Ok(ids))))
         })?
     }
 
-    /// Has the second copy of the counter forget members whose sessions are over.
-    pub(super) fn forget(&self, gone: &[MemberId]) -> Result<(), LedgerError> {
-        self.coordinator.seat().update(&self.counter, |content| {
+    /// Has the second copy of the counter forget members whose sessions are over. If it does not come to that, they are waited for
+    /// when the record is lost, unless they are dead: no reason to fail what was done.
+    pub(super) fn forget(&self, gone: &[MemberId]) {
+        if gone.is_empty() {
+            return;
+        }
+        let forgot = self.seat().update(&self.counter, |content| {
             let counter = content.and_then(|bytes| Counter::decode(bytes).ok());
             Ok((counter.map(|counter| counter.without(gone).encode()), ()))
-        })?;
-        Ok(())
+        });
+        if let Err(error) = forgot {
+            tracing::warn!(%error, "cannot have the counter forget who is gone");
+        }
     }
 
     /// Says what is wrong with what is stored.
     pub(super) fn audit(&self, own: &Own) -> Result<(), LedgerError> {
-        let stored = self.coordinator.seat().read(&self.registry)?;
+        let stored = self.seat().read(&self.registry)?;
         // Read after the registry, it is not behind: it is raised before.
         let counter = self.counted()?;
         let registry = match (stored.content, &counter) {
             (Some(bytes), _) => {
                 Registry::decode(&bytes).map_err(|e| self.unreadable(&self.registry, e))?
             }
-            (None, Err(counter)) => return Err(self.gone(counter)),
+            (None, Err(flaw)) => return Err(self.gone("absent", flaw)),
             (None, Ok(_)) => {
                 return Err(self.damaged(&self.registry, "it is absent, and its counter is not"));
             }
         };
-        let next = match counter {
-            Ok(counter) => counter.next,
-            Err(flaw) => return Err(self.damaged(&self.counter, &flaw)),
-        };
+        let next = counter.map_err(|flaw| self.damaged(&self.counter, &flaw.to_string()))?.next;
         if next < registry.next() {
             let behind =
                 format!("it says {next}, and the registry was counted to {}", registry.next());
             return Err(self.damaged(&self.counter, &behind));
         }
-        let stored = registry.session(self.me()).map(|session| session.bars(&own.ids));
-        let missing = own.ids.difference(&stored.unwrap_or_default());
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(self.damaged(
-            &self.registry,
-            &format!("this session holds {missing}, and it does not say so"),
-        ))
+        let Some(why) = own.contradiction(self.me(), &registry) else { return Ok(()) };
+        self.seat().check_with_engine()?;
+        Err(self.damaged(&self.registry, &why))
     }
 
     pub(super) fn refused(&self, refusal: Refusal) -> LedgerError {
@@ -333,14 +351,17 @@ impl Shelf {
         LedgerError::NotStarted { member: self.me().clone(), registry, at }
     }
 
-    fn gone(&self, counter: &str) -> LedgerError {
+    fn gone(&self, record: &str, counter: &Flaw) -> LedgerError {
         let (registry, at) = (Arc::clone(&self.name), self.at());
-        LedgerError::Gone { registry, at, counter: counter.into() }
+        let lost = format!("{} is {record}, {} is {counter}", self.registry, self.counter).into();
+        LedgerError::Gone { registry, at, lost }
     }
 
     fn damaged(&self, key: &Key, reason: &str) -> LedgerError {
         let (resource, at) = (key.as_str().into(), self.at());
-        CoordinationError::Damaged { resource, at, reason: reason.into() }.into()
+        // It may quote what strangers wrote.
+        let reason = Printable(reason).to_string().into();
+        CoordinationError::Damaged { resource, at, reason }.into()
     }
 
     fn unreadable(&self, key: &Key, unreadable: Unreadable) -> LedgerError {

@@ -306,10 +306,60 @@ fn an_engine_that_fails_is_an_error_that_may_pass_and_nothing_is_lost() {
     let (a, b) = (store.session("a"), store.session("b"));
     a.make_new_ids(2).unwrap();
     store.fail(0, store::Fault::FailBefore);
-    let LedgerError::Coordination(error) = a.release_ids(0).unwrap_err() else { panic!() };
-    assert!(error.is_transient(), "{error}");
+    let error = a.release_ids(0).unwrap_err();
+    assert!(error.is_transient() && !error.is_lost(), "{error}");
+    let LedgerError::Coordination(error) = error else { panic!() };
     assert!(matches!(error, CoordinationError::Engine { ref error, .. }
         if error.kind() == DriverErrorKind::Unavailable));
     assert_eq!(b.lock_ids(0..2).unwrap(), Ids::default());
     assert_eq!(a.release_ids(0..2).unwrap(), ids(0..2));
+}
+
+#[test]
+fn whatever_a_ledger_says_is_an_error_of_the_crate() {
+    let store = Store::new();
+    let a = store.ledger("a", "jobs");
+    let work = || -> Result<(), tierlock::Error> {
+        a.make_new_ids(1)?;
+        Ok(())
+    };
+    let error = work().unwrap_err();
+    assert!(matches!(error, tierlock::Error::Ledger(LedgerError::NotStarted { .. })), "{error}");
+}
+
+#[test]
+fn a_member_that_is_lost_and_ids_that_are_anothers_are_lost() {
+    let store = Store::new();
+    let (a, b) = (store.session("a"), store.session("b"));
+    a.make_new_ids(1).unwrap();
+    store.delete(REGISTRY);
+    store.delete(COUNTER);
+    b.repair(0).unwrap();
+    b.lock_ids(0).unwrap();
+    let taken = a.lock_ids(0).unwrap_err();
+    assert!(matches!(taken, LedgerError::Taken { .. }) && taken.is_lost(), "{taken}");
+    assert!(!taken.is_transient());
+    store.kill("b");
+    let lost = b.make_new_ids(1).unwrap_err();
+    assert!(lost.is_lost() && !lost.is_transient(), "{lost}");
+}
+
+#[test]
+fn what_a_ledger_says_of_a_hostile_name_is_one_line() {
+    let store = Store::new();
+    let a = store.ledger("a", "jobs\nall is well\u{1b}[2J");
+    let not_started = a.make_new_ids(1).unwrap_err();
+    let gone = a.check().unwrap_err();
+    a.startup(1).unwrap();
+    let out_of_ids = a.make_new_ids(u64::MAX).unwrap_err();
+    store.overwrite(
+        "ledger/jobs%0Aall is well%1B[2J/registry",
+        r#"{"format":1,"next":0,"sessions":[],"\nall is well":0}"#,
+    );
+    let damaged = a.check().unwrap_err();
+    for error in [not_started, gone, out_of_ids, damaged] {
+        let said = error.to_string();
+        assert!(said.contains("all is well"), "{said:?}");
+        assert!(!said.contains(char::is_control), "{said:?}");
+    }
 }
