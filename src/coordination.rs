@@ -78,6 +78,8 @@ mod value;
 
 pub use self::coordinator::{Connect, Coordinator};
 pub use self::driver::*;
+#[cfg(all(unix, fuzzing))]
+pub(crate) use self::file::fuzzed;
 pub use self::lock::{AcquireCluster, ClusterGuard, ClusterLock, HeldBy, UpgradeCluster};
 pub use self::mourning::Lost;
 pub use self::value::Value;

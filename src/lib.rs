@@ -88,4 +88,10 @@ pub mod fuzzed {
     pub fn record(input: &[u8]) {
         crate::core::record::fuzzed::record(input);
     }
+
+    /// Reads what may be a URL.
+    #[cfg(unix)]
+    pub fn url(text: &str) {
+        crate::coordination::fuzzed::url(text);
+    }
 }

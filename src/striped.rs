@@ -96,7 +96,7 @@ impl Stripes {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Clone for Stripes {
     fn clone(&self) -> Self {
         let copy = |Line(line): &Line| Line(AtomicU64::new(line.load(Ordering::Relaxed)));

@@ -50,6 +50,8 @@ use self::members::Members;
 use self::records::Records;
 use self::seat::{FileSeat, Life};
 use self::url::Url;
+#[cfg(fuzzing)]
+pub(crate) use self::url::fuzzed;
 use self::watcher::Watcher;
 use super::driver::{
     CONTENT_BYTES_MAX, Capability, Driver, Key, Reporter, Seat, Stored, Subject, Swap, Version,

@@ -77,7 +77,7 @@ pub enum CoordinationError {
     Broken { resource: Arc<str>, at: Arc<str> },
 
     /// The engine did not do it; see [`DriverError::kind`]. What was held stays held.
-    #[error("{what} at {at}: {error}")]
+    #[error("{what} at {}: {error}", Printable(at))]
     #[allow(missing_docs, reason = "the variant says it")]
     Engine { what: Arc<str>, at: Arc<str>, error: DriverError },
 
@@ -110,7 +110,7 @@ pub enum CoordinationError {
     InUse { resource: Arc<str>, member: MemberId },
 
     /// The URL names no engine, or not well.
-    #[error("cannot connect to {url}: {reason}")]
+    #[error("cannot connect to {}: {}", Printable(url), Printable(reason))]
     #[allow(missing_docs, reason = "the variant says it")]
     BadUrl { url: Arc<str>, reason: Arc<str> },
 

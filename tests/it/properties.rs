@@ -3,6 +3,7 @@
 mod bytes;
 mod corpora;
 mod model;
+mod names;
 mod requests;
 mod single;
 mod steps;

@@ -103,6 +103,9 @@ fn ci() -> Vec<Step> {
     let builds = [
         Step::new("build, default features", "build --package tierlock"),
         Step::new("build, no features", "build --package tierlock --no-default-features"),
+        Step::new("build, as fuzzers have it", "check --package tierlock --lib")
+            .within("fuzzing")
+            .env("RUSTFLAGS", "--cfg fuzzing"),
         Step::new("tests of the benchmarks", "test --package tierlock-bench"),
         // Misuse stays an error where assertions are off.
         Step::new(

@@ -98,6 +98,9 @@ fn decode(text: &str) -> Result<Vec<u8>, String> {
     if decoded.contains(&0) { Err("it has a zero byte in it".into()) } else { Ok(decoded) }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{bytes, requests};
+use super::{bytes, names, requests};
 
 fn replay(target: &str, check: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora").join(target);
@@ -32,4 +32,9 @@ fn guards_do_with_each_entry_as_the_model_does() {
 #[test]
 fn requests_of_each_entry_wait_for_somebody_and_leave_nothing() {
     replay("requests", requests::replay);
+}
+
+#[test]
+fn names_of_each_entry_are_blank_for_nobody() {
+    replay("name", |entry| names::replay(&String::from_utf8_lossy(entry)));
 }
