@@ -390,3 +390,17 @@ impl Directory for Set {
         locks
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_on_demand_that_nobody_uses_any_more_are_not_remembered() {
+        let set = Set::new("path".into(), Membership::OnDemand, []).unwrap();
+        for at in 0..10_000 {
+            drop(set.find(&format!("path-{at}")));
+        }
+        assert!(set.members.read().len() < 200);
+    }
+}

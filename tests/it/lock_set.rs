@@ -499,6 +499,17 @@ mod upgrade {
     }
 
     #[test]
+    fn waiting_for_all_with_one_held_exclusively_by_itself_is_refused() {
+        let set = set("abc");
+        let mut guard = held(&set, "holder", shared(ALL));
+        let _other = held(&set, "other", shared("b"));
+        guard.upgrade("a").now().unwrap();
+        let refused = guard.upgrade(ALL).timeout(ms(10)).wait().unwrap_err();
+        assert!(matches!(refused, UpgradeError::WouldDeadlock { .. }), "{refused}");
+        assert!(admits(&set, shared("c")), "it is held as before");
+    }
+
+    #[test]
     fn all_held_shared_is_exclusive_then_at_the_cost_of_one_lock() {
         let set = set("abc");
         let owner = owner("holder");

@@ -60,6 +60,21 @@ mod sessions {
     }
 
     #[test]
+    fn an_empty_name_is_said_to_be_one_of_its_level() {
+        #[ssynchronized("{node}", in = cluster.at(Node))]
+        fn visit(cluster: &LockManager, node: &str) -> Result<(), Error> {
+            Ok(())
+        }
+
+        let (cluster, job) = (cluster(), Owner::new("job-17"));
+        let mut session = cluster.session("job-18");
+        let by_manager = refusal(job.sync_scope(|| visit(&cluster, ""))).to_string();
+        let by_session = refusal(reboot(&mut session, "", |_| Ok(()))).to_string();
+        assert!(by_manager.contains("node/"), "{by_manager}");
+        assert!(by_session.contains("node/"), "{by_session}");
+    }
+
+    #[test]
     fn what_a_session_holds_counts_for_annotations() {
         #[ssynchronized("{instance}", in = job.at(Instance))]
         fn stop(job: &mut Session, instance: &str) -> Result<(), Error> {

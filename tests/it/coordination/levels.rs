@@ -88,6 +88,31 @@ fn narrowing_gets_what_another_member_keeps_unused() {
 }
 
 #[test]
+fn going_on_with_less_of_all_gets_what_another_member_keeps_unused() {
+    let [(_a, here), (_b, there)] = managers("less-of-all");
+    let mut first = here.session("first");
+    first.acquire([cluster().shared("BIG"), node().exclusive(["n1", "n2"])]).wait().unwrap();
+    drop(first);
+    let mut second = there.session("second");
+    second.acquire([cluster().shared("BIG"), node().exclusive(ALL)]).timeout(SOON).wait().unwrap();
+    second.downgrade(node(), "n3").unwrap();
+    let modes = ["n1", "n2", "n3"].map(|name| second.holds(node(), name));
+    assert_eq!(modes, [Some(Mode::Exclusive), Some(Mode::Exclusive), Some(Mode::Shared)]);
+    second.verify().unwrap();
+}
+
+#[test]
+fn an_attempt_is_granted_what_nobody_has() {
+    let [(_a, here)] = managers("attempt");
+    let mut job = here.session("job");
+    job.acquire([cluster().shared("BIG"), node().exclusive(["n1", "n2"])]).now().unwrap();
+    job.release(node(), ALL).unwrap();
+    job.acquire(node().shared(ALL)).now().unwrap();
+    job.upgrade(node(), ALL).now().unwrap();
+    assert_eq!(job.holds_all(node()), Some(Mode::Exclusive));
+}
+
+#[test]
 fn what_is_free_in_the_whole_cluster_is_taken_opportunistically() {
     let [(_a, here), (_b, there)] = managers("opportunistic");
     let (mut first, mut second) = (here.session("first"), there.session("second"));
