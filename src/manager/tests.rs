@@ -1,5 +1,6 @@
-//! Levels held across processes by members that work when they are told to.
+//! Levels held across processes by members that work when they are told to, and guards at a level.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,9 +8,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::LockManager;
+use crate::acquire::Acquire;
 use crate::coordination::Coordinator;
 use crate::coordination::memory::{Call, Fate, Leg, Memory};
+use crate::core::mode::Mode;
 use crate::level::{Level as _, LevelId};
+use crate::owner::Owner;
 
 fn volume() -> LevelId {
     LevelId::new(0, "volume")
@@ -48,4 +52,20 @@ fn what_an_attempt_for_several_names_was_granted_is_not_recalled_before_it_has_t
     attempt.unwrap();
     assert!(!asked.is_decided());
     job.verify().unwrap();
+}
+
+#[test]
+fn a_guard_at_a_level_tells_who_panicked_before_and_of_nobody_who_did_not() {
+    let manager = LockManager::builder().level(volume(), ["v1"]).build().unwrap();
+    let hold = |by: &str| {
+        let asked = manager.at(volume()).acquire(&Owner::new(by), "v1".into(), Mode::Exclusive);
+        Acquire::new(asked).now().unwrap()
+    };
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _guard = hold("hasty");
+        panic!("in the middle of it");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(&*hold("next").abandoned()[0].owner, "hasty");
+    assert!(hold("last").abandoned().is_empty());
 }

@@ -46,7 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("snapshot", &["core", "name", "owner"]),
     ("monitor", &["clock", "core", "hold", "listeners", "lock_set", "name", "owner", "raw", "set", "shared_lock", "snapshot", "waits"]),
     ("coordination", &["acquire", "annotation", "beyond", "chain", "clock", "core", "error", "hold", "listeners", "name", "owner", "pending", "raw", "set", "shared_lock", "sync", "target", "task", "template"]),
-    ("manager", &["coordination", "error", "lent", "level", "monitor", "name", "owner", "plan", "request", "session", "set"]),
+    ("manager", &["acquire", "coordination", "core", "error", "lent", "level", "monitor", "name", "owner", "plan", "request", "session", "set"]),
     ("ganeti", &["core", "manager", "request", "set"]),
 ];
 

@@ -1,12 +1,15 @@
 //! Levels of a manager that several members share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use tierlock::coordination::Coordinator;
+use tierlock::coordination::memory::{Call, Fate, Memory};
 use tierlock::{
-    ALL, AcquireError, BuildError, Error, Level, LevelId, LockManager, MembershipError, Mode,
+    ALL, AcquireError, BuildError, Error, HoldError, Level, LevelId, LockManager, MembershipError,
+    Mode,
 };
 
 use crate::support::until;
@@ -358,4 +361,28 @@ fn a_name_that_cannot_be_stored_is_an_error_and_held_by_nobody() {
         job.acquire(path.exclusive(["fits", &name]).opportunistic()).wait().unwrap();
         assert_eq!(job.owned(&path), ["fits".into()]);
     }
+}
+
+#[test]
+fn what_cannot_be_had_by_itself_out_of_all_is_an_error_that_says_why_and_all_is_held_as_before() {
+    let (memory, world) = Memory::simulated(1);
+    let node = || LevelId::new(0, "node");
+    let member = Coordinator::over(Arc::new(memory)).ttl(Duration::from_secs(1_000_000));
+    let member = member.join("worker").unwrap();
+    let builder = LockManager::builder().level(node(), ["n1", "n2"]);
+    let manager = builder.cluster_wide(node(), &member).build().unwrap();
+    let mut job = manager.session("job");
+    job.acquire(node().exclusive(ALL)).wait().unwrap();
+    world.interpose(|call, _| match call {
+        Call::Swap { .. } => Fate::IsLost,
+        _ => Fate::Arrives,
+    });
+    for refused in [job.keep(node(), "n1"), job.downgrade(node(), "n1"), job.release(node(), "n2")]
+    {
+        assert!(matches!(refused, Err(HoldError::Coordination { .. })), "{refused:?}");
+        assert_eq!(job.holds_all(node()), Some(Mode::Exclusive));
+    }
+    world.calm();
+    job.keep(node(), Vec::<String>::new()).unwrap();
+    assert_eq!(job.holds(node(), "n1"), None);
 }
