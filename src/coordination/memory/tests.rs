@@ -115,6 +115,7 @@ fn a_beat_that_arrives_after_the_death_is_lost() {
         Fate::Arrives
     });
     assert_eq!(kind(seat.beat()), Some(DriverErrorKind::Lost));
+    world.calm();
 }
 
 #[test]
